@@ -1,0 +1,1 @@
+"""Pure records and policies: what a swarm is and what to do about it."""

@@ -1,0 +1,56 @@
+"""Identifiers that must not be mixed up."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import NewType
+
+PEER_ID_BYTES = 32
+SESSION_ID_BYTES = 16
+
+PeerId = NewType("PeerId", bytes)
+"""A node's Ed25519 public key: 32 bytes (RFC 8032)."""
+
+SessionId = NewType("SessionId", bytes)
+"""16 random bytes that the client of a session chose."""
+
+
+def show_peer(peer_id: PeerId) -> str:
+    """Return the full base32 form of `peer_id`: 52 lower-case characters (RFC 4648, unpadded)."""
+    return base64.b32encode(peer_id).decode().rstrip("=").lower()
+
+
+def short(peer_id: PeerId) -> str:
+    """Return the first 8 characters of the base32 form, for logs and tables."""
+    return show_peer(peer_id)[:8]
+
+
+def parse_peer_id(text: str) -> PeerId:
+    """Return the peer id that `show_peer` printed.
+
+    Raises:
+        ValueError: `text` is not the base32 form of 32 bytes.
+    """
+    try:
+        raw = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
+    except binascii.Error as exc:
+        raise ValueError(f"{text!r} is not a peer id: {exc}") from exc
+    if len(raw) != PEER_ID_BYTES:
+        raise ValueError(f"{text!r} is not a peer id: {len(raw)} bytes instead of {PEER_ID_BYTES}")
+    return PeerId(raw)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ModelId:
+    """One set of weights. Two checkpoints of the same name never mix."""
+
+    name: str
+    """What people call it: a Hub id, or the name of the file or directory."""
+
+    manifest: str
+    """Manifest hash: 64 hexadecimal characters, see `gridnode.engine.manifest`."""
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.manifest[:12]}"

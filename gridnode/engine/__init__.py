@@ -1,0 +1,1 @@
+"""Compute: checkpoints, quantization, span executors, the worker process."""

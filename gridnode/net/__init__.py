@@ -1,0 +1,1 @@
+"""IO shell: sockets, QUIC connections, streams."""

@@ -1,0 +1,149 @@
+"""What every transport offers: QUIC, the in-memory one of the tests, and later the LAN lane.
+
+The same contract tests run on all of them (`tests/integration/test_transport_contract.py`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from gridnode.core.ids import PeerId
+from gridnode.wire.frames import Frame
+
+
+class Address(NamedTuple):
+    """Where a node listens: an IP address and a UDP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Stream(Protocol):
+    """One ordered channel of frames in a connection, both ways.
+
+    Sending waits for credit that the receiver grants as it reads, so that neither side
+    buffers more than `credit_bytes` of a stream.
+    """
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that this stream is part of."""
+        ...
+
+    async def send(self, frame: Frame) -> None:
+        """Send one frame; wait while the peer has granted no credit for it.
+
+        Cancelling is safe: either the whole frame is sent or nothing of it.
+
+        Raises:
+            FrameTooLarge: the frame exceeds the limit.
+            ConnectionClosed: this side closed the stream or the connection.
+            PeerLost: the peer reset the stream, or the connection is gone.
+        """
+        ...
+
+    async def receive(self) -> Frame | None:
+        """Return the next frame, or None after the peer finished the stream.
+
+        Cancelling is safe: no frame is lost.
+
+        Raises:
+            ProtocolError: the peer sent something that is not a frame.
+            ConnectionClosed: this side closed the stream or the connection.
+            PeerLost: the peer reset the stream, or the connection is gone.
+        """
+        ...
+
+    def finish(self) -> None:
+        """Say that no more frames follow. The other direction stays open. Safe to call twice."""
+        ...
+
+    def reset(self) -> None:
+        """Drop the stream in both directions; the peer gets `PeerLost`. Safe to call twice."""
+        ...
+
+
+class Connection(Protocol):
+    """One authenticated, encrypted link to a peer, with many streams."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who is at the other end, proven by its certificate."""
+        ...
+
+    @property
+    def address(self) -> Address:
+        """Where the peer's packets come from."""
+        ...
+
+    @property
+    def rtt_s(self) -> float | None:
+        """Smoothed round-trip time in seconds, or None before the first measurement."""
+        ...
+
+    @property
+    def is_client(self) -> bool:
+        """Whether this side dialled."""
+        ...
+
+    async def open_stream(self) -> Stream:
+        """Open a stream to the peer. It is known there once a frame was sent.
+
+        Raises:
+            ConnectionClosed: this side closed the connection.
+            PeerLost: the connection is gone, or all streams that the peer allows are open.
+        """
+        ...
+
+    async def accept_stream(self) -> Stream:
+        """Return the next stream that the peer opened. Cancelling is safe.
+
+        Raises:
+            ConnectionClosed: this side closed the connection.
+            PeerLost: the peer or the network ended it.
+        """
+        ...
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is gone, for whatever reason. Cancelling is safe."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection and all its streams. Safe to call more than once."""
+        ...
+
+
+class Transport(Protocol):
+    """Dials and accepts connections on one address."""
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who we are."""
+        ...
+
+    @property
+    def address(self) -> Address:
+        """Where we listen, with the real port."""
+        ...
+
+    async def dial(self, address: Address, *, peer_id: PeerId | None, timeout_s: float) -> Connection:
+        """Connect to `address`; if `peer_id` is given, accept nobody else there.
+
+        Cancelling is safe: nothing of the attempt remains.
+
+        Raises:
+            Unauthentic: somebody else answered, or without a proper certificate.
+            PeerLost: nobody answered in time.
+        """
+        ...
+
+    async def accept(self) -> Connection:
+        """Return the next connection that a peer dialled, after its handshake. Cancelling is safe."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection and the socket. Safe to call more than once."""
+        ...

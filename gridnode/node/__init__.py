@@ -1,0 +1,1 @@
+"""The services of a daemon: membership, serving blocks, sessions, the engine supervisor."""

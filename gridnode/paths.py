@@ -1,0 +1,36 @@
+"""Where gridnode keeps things: XDG directories, on macOS too (one layout to document)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    """Return `$variable/gridnode`, or `~/fallback/gridnode`."""
+    given = os.environ.get(variable)
+    return (Path(given) if given else Path.home() / fallback) / "gridnode"
+
+
+def cache_dir() -> Path:
+    """Return the directory of what can be made again: quantized blocks, tokenizers."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def state_dir() -> Path:
+    """Return the directory of what must survive: the identity, history."""
+    return _xdg("XDG_STATE_HOME", ".local/state")
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` by `data` so that a crash leaves the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

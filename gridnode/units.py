@@ -1,0 +1,60 @@
+"""Sizes and times as people write them. Inside the program: int bytes, float seconds."""
+
+from __future__ import annotations
+
+import re
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+_FACTORS = {
+    "": 1,
+    "B": 1,
+    "K": KIB,
+    "KIB": KIB,
+    "KB": 1000,
+    "M": MIB,
+    "MIB": MIB,
+    "MB": 1000**2,
+    "G": GIB,
+    "GIB": GIB,
+    "GB": 1000**3,
+    "T": TIB,
+    "TIB": TIB,
+    "TB": 1000**4,
+}
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes that `text` names: `"2GiB"`, `"512M"`, `"1.5 GB"`, `"4096"`.
+
+    Raises:
+        ValueError: `text` is not a size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in _FACTORS:
+        raise ValueError(f"{text!r} is not a size; write it like 2GiB or 512MiB")
+    return int(float(match[1]) * _FACTORS[match[2].upper()])
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Return `size_bytes` with three significant digits: `"1.50 GiB"`."""
+    for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size_bytes >= factor:
+            value = size_bytes / factor
+            digits = 2 if value < 10 else 1 if value < 100 else 0
+            return f"{value:.{digits}f} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def format_seconds(duration_s: float) -> str:
+    """Return `duration_s` in the unit that suits it: `"820 ms"`, `"14 s"`, `"3 min"`."""
+    if duration_s < 1:
+        return f"{duration_s * 1000:.3g} ms"
+    if duration_s < 120:
+        return f"{duration_s:.3g} s"
+    if duration_s < 7200:
+        return f"{duration_s / 60:.0f} min"
+    return f"{duration_s / 3600:.0f} h"
