@@ -1,0 +1,54 @@
+"""What the swarm must know of a model to place and route its blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class QuantFormat(StrEnum):
+    """How the weights of blocks are stored. int8 and int4 have one scale per group of values."""
+
+    NONE = "none"
+    INT8 = "int8"
+    INT4 = "int4"
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of one weight of a quantized matrix, scales of groups of 32 included."""
+        return {QuantFormat.NONE: 16.0, QuantFormat.INT8: 8.5, QuantFormat.INT4: 4.5}[self]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """The shape of a model, read from its configuration without loading a weight."""
+
+    family: str
+    """`model_type` of transformers: `"llama"`, `"qwen3"`, ..."""
+
+    num_blocks: int
+    hidden_size: int
+    num_heads: int
+
+    num_kv_heads: int
+    """Key/value heads; fewer than `num_heads` with grouped-query attention."""
+
+    head_dim: int
+    vocab_size: int
+
+    max_positions: int
+    """Longest context that the model was trained for, in tokens."""
+
+    block_params: int
+    """Weights of one block (the largest, if they differ)."""
+
+    embed_params: int
+    """Weights of the embeddings."""
+
+    head_params: int
+    """Weights of the head and the norm before it; the head counts even when tied to the embeddings."""
+
+    def kv_bytes_per_token(self, num_blocks: int, *, bytes_per_value: int) -> int:
+        """Return the bytes of KV cache that one token takes in `num_blocks` blocks."""
+        keys_and_values = 2
+        return keys_and_values * self.num_kv_heads * self.head_dim * bytes_per_value * num_blocks

@@ -1,0 +1,108 @@
+"""Choosing the next token from logits, the same way wherever it runs.
+
+The random number of a token is a function of the seed and the position alone, so that the client,
+the last hop or its replacement after a failover choose the same token. The order of the filters
+(repetition penalty, temperature, top-k, top-p) is that of `transformers`' logits processors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How to choose a token. The default takes the most probable one."""
+
+    temperature: float = 0.0
+    """0 is greedy; 1 samples from the model's own distribution."""
+
+    top_k: int = 0
+    """Keep the k most probable tokens; 0 keeps all."""
+
+    top_p: float = 1.0
+    """Keep the fewest tokens whose probabilities reach p together (nucleus sampling)."""
+
+    repetition_penalty: float = 1.0
+    """Divide the positive logits of tokens seen before by this, multiply the negative ones (CTRL)."""
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature <= 100.0:
+            raise ValueError(f"temperature must be in 0..100, got {self.temperature:g}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
+        if not 0.01 <= self.repetition_penalty <= 100.0:
+            raise ValueError(f"repetition_penalty must be in 0.01..100, got {self.repetition_penalty:g}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be in 0..2^63-1, got {self.seed}")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the most probable token is always taken."""
+        return self.temperature == 0.0
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether the choice depends on the tokens before."""
+        return self.repetition_penalty != 1.0
+
+
+def uniform(seed: int, position: int) -> float:
+    """Return the random number in [0, 1) that belongs to `position`: 53 bits of BLAKE2b (RFC 7693)."""
+    digest = hashlib.blake2b(
+        seed.to_bytes(8, "big") + position.to_bytes(8, "big"), digest_size=8, person=b"gridnode sample"
+    ).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+def _penalize(scores: FloatArray, history: Sequence[int], penalty: float) -> FloatArray:
+    seen = np.unique(np.asarray(history, dtype=np.int64))
+    values = scores[seen]
+    scores[seen] = np.where(values > 0, values / penalty, values * penalty)
+    return scores
+
+
+def probabilities(logits: FloatArray, params: SamplingParams) -> FloatArray:
+    """Return what `sample` draws from: `[vocab_size]`, float64, for a temperature above 0."""
+    scores = logits.astype(np.float64) / params.temperature
+    if 0 < params.top_k < scores.size:
+        kth = np.partition(scores, -params.top_k)[-params.top_k]
+        scores = np.where(scores < kth, -np.inf, scores)
+    weights = np.exp(scores - scores.max())
+    weights /= weights.sum()
+    if params.top_p < 1.0:
+        order = np.argsort(-weights, kind="stable")
+        before = np.cumsum(weights[order]) - weights[order]
+        weights[order[before >= params.top_p]] = 0.0
+        weights /= weights.sum()
+    return weights
+
+
+def sample(logits: FloatArray, params: SamplingParams, *, position: int, history: Sequence[int] = ()) -> int:
+    """Return the token id chosen from `logits` (`[vocab_size]`).
+
+    Args:
+        position: Position that the new token will have in its session.
+        history: Token ids before it; used only if `params.needs_history`.
+    """
+    scores = logits
+    if params.needs_history and len(history):
+        scores = _penalize(logits.astype(np.float64), history, params.repetition_penalty)
+    if params.is_greedy:
+        return int(np.argmax(scores))
+    weights = probabilities(scores, params)
+    cumulative = np.cumsum(weights)
+    drawn = uniform(params.seed, position) * cumulative[-1]
+    return int(min(np.searchsorted(cumulative, drawn, side="right"), scores.size - 1))
