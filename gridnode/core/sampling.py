@@ -80,7 +80,7 @@ def probabilities(logits: FloatArray, params: SamplingParams) -> FloatArray:
     if 0 < params.top_k < scores.size:
         kth = np.partition(scores, -params.top_k)[-params.top_k]
         scores = np.where(scores < kth, -np.inf, scores)
-    weights = np.exp(scores - scores.max())
+    weights: FloatArray = np.exp(scores - scores.max())
     weights /= weights.sum()
     if params.top_p < 1.0:
         order = np.argsort(-weights, kind="stable")

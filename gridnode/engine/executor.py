@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from gridnode.core.spans import Span
