@@ -5,20 +5,11 @@ The same contract tests run on all of them (`tests/integration/test_transport_co
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
 from gridnode.wire.frames import Frame
-
-
-class Address(NamedTuple):
-    """Where a node listens: an IP address and a UDP port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Stream(Protocol):

@@ -1,0 +1,98 @@
+"""What a peer says about itself: one record per node, signed, with a relative lifetime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import ModelId, PeerId
+from gridnode.core.models import QuantFormat
+from gridnode.core.spans import Span
+
+# Names are chosen by strangers and shown to people.
+MAX_PUBLIC_NAME_CHARACTERS = 64
+MAX_ADDRESSES = 16
+# A node publishes its round-trip times to likely next hops only.
+MAX_ANNOUNCED_RTTS = 32
+# Ten minutes: longer silence than any announce interval; a record may not outlive its node by more.
+MAX_TTL_S = 600.0
+
+
+class PeerState(StrEnum):
+    """What a node is doing, as it says itself."""
+
+    JOINING = "joining"
+    """It has chosen blocks and loads them."""
+
+    ONLINE = "online"
+    """It serves."""
+
+    LEAVING = "leaving"
+    """It finishes what runs and takes nothing new."""
+
+    OFFLINE = "offline"
+    """It is gone; sent as a goodbye."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """The blocks that a node serves, and how well."""
+
+    model: ModelId
+    num_blocks: int
+    """Blocks of the whole model."""
+
+    span: Span
+    has_embeddings: bool
+    """Whether sessions may start here with token ids."""
+
+    has_head: bool
+    """Whether sessions may end here with tokens or logits."""
+
+    quantization: QuantFormat
+    max_session_tokens: int
+    """Longest session accepted, in tokens."""
+
+    free_cache_tokens: int
+    """Tokens of KV cache that could be leased now, over the whole span."""
+
+    decode_block_s: float
+    """Measured seconds of one decode step through one block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """A statement of a peer about itself. Newer ones, by `sequence`, replace older ones."""
+
+    peer_id: PeerId
+    sequence: int
+    """Grows with every announcement of a peer, over restarts too: milliseconds since 1970."""
+
+    ttl_s: float
+    """Seconds that the statement stays valid after it was made."""
+
+    state: PeerState
+    swarm: str
+    """Name of the swarm."""
+
+    addresses: tuple[Address, ...] = ()
+    public_name: str = ""
+    version: str = ""
+    serving: Serving | None = None
+    rtts: tuple[tuple[PeerId, float], ...] = ()
+    """Measured round-trip times to other peers, in seconds."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.ttl_s <= MAX_TTL_S:
+            raise ValueError(f"ttl_s must be in 0..{MAX_TTL_S:g}, got {self.ttl_s:g}")
+        if len(self.public_name) > MAX_PUBLIC_NAME_CHARACTERS:
+            raise ValueError(
+                f"public name has {len(self.public_name)} characters, at most {MAX_PUBLIC_NAME_CHARACTERS}"
+            )
+        if len(self.addresses) > MAX_ADDRESSES:
+            raise ValueError(f"{len(self.addresses)} addresses announced, at most {MAX_ADDRESSES}")
+        if len(self.rtts) > MAX_ANNOUNCED_RTTS:
+            raise ValueError(f"{len(self.rtts)} round-trip times announced, at most {MAX_ANNOUNCED_RTTS}")
+        if self.serving is not None and self.serving.span.end > self.serving.num_blocks:
+            raise ValueError(f"span {self.serving.span} announced of {self.serving.num_blocks} blocks")

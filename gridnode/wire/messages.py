@@ -1,0 +1,236 @@
+"""What frames between peers mean.
+
+A stream's first message says what the stream is for: `Hello` (swarm news, both ways), `OpenSession`
+(a client and one hop), `OpenPush` (a hop and the next one). Fields that this version does not know
+are ignored, so that protocols N and N-1 interoperate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from gridnode.core.addresses import Address
+from gridnode.core.announcements import MAX_ADDRESSES, MAX_TTL_S
+from gridnode.core.ids import PEER_ID_BYTES, SESSION_ID_BYTES, PeerId, SessionId
+from gridnode.core.sampling import SamplingParams
+from gridnode.core.spans import Span
+from gridnode.errors import ErrorCode, ProtocolError
+from gridnode.wire.frames import Frame
+from gridnode.wire.tensors import TensorHeader
+
+PROTOCOL_VERSION = 1
+# Announcements in one message; more are sent in several.
+MAX_ANNOUNCEMENTS_PER_MESSAGE = 16
+# One announcement with every list at its limit, packed.
+MAX_ANNOUNCEMENT_BYTES = 4096
+MAX_TEXT_CHARACTERS = 1000
+MAX_HOPS = 128
+# Rows of one session; tokens of one session (2 M: the longest contexts that models claim).
+MAX_BATCH = 64
+MAX_SESSION_TOKENS = 2**21
+
+ShortText = Annotated[str, Meta(max_length=MAX_TEXT_CHARACTERS)]
+PeerIdField = Annotated[PeerId, Meta(min_length=PEER_ID_BYTES, max_length=PEER_ID_BYTES)]
+SessionIdField = Annotated[SessionId, Meta(min_length=SESSION_ID_BYTES, max_length=SESSION_ID_BYTES)]
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
+Output = Literal["none", "hidden", "token", "logits", "all_logits"]
+
+
+class MessageType(IntEnum):
+    """Frame types. Those below 0x10 belong to the transport."""
+
+    HELLO = 0x10
+    ANNOUNCE = 0x11
+    OPEN_SESSION = 0x20
+    SESSION_OPENED = 0x21
+    REFUSED = 0x22
+    OPEN_PUSH = 0x23
+    STEP = 0x24
+    STEP_RESULT = 0x25
+
+
+class StepKind(StrEnum):
+    """Prefill runs the prompt, many tokens at once; decode one new token or a few draft tokens."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """First message of the news stream of a connection, in both directions."""
+
+    type: ClassVar[MessageType] = MessageType.HELLO
+    protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
+    version: Annotated[str, Meta(max_length=64)]
+    swarm: Annotated[str, Meta(max_length=64)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedAnnouncement:
+    """An announcement as its peer signed it, see `gridnode.wire.signing`."""
+
+    payload: Annotated[bytes, Meta(max_length=MAX_ANNOUNCEMENT_BYTES)]
+    peer_id: PeerIdField
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+    age_s: Annotated[float, Meta(ge=0.0, le=MAX_TTL_S)] = 0.0
+    """Seconds since it was made, as the sender knows; not signed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announce:
+    """What the sender knows of itself and of others."""
+
+    type: ClassVar[MessageType] = MessageType.ANNOUNCE
+    announcements: Annotated[tuple[SignedAnnouncement, ...], Meta(max_length=MAX_ANNOUNCEMENTS_PER_MESSAGE)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextHop:
+    """Where a hop sends its output."""
+
+    peer_id: PeerIdField
+    addresses: Annotated[tuple[Address, ...], Meta(max_length=MAX_ADDRESSES)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """Asks a hop to lease KV cache and to take part in a session. Sent by the client to every hop at once."""
+
+    type: ClassVar[MessageType] = MessageType.OPEN_SESSION
+    session: SessionIdField
+    manifest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    span: Span
+    batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)]
+    max_tokens: Annotated[int, Meta(ge=1, le=MAX_SESSION_TOKENS)]
+    previous: PeerIdField | None = None
+    """The only peer that may push steps; None at the first hop, which takes them from the client."""
+
+    next_hop: NextHop | None = None
+    """Whom to push to; None at the last hop, which answers the client."""
+
+    sampling: SamplingParams | None = None
+    """How the last hop chooses tokens; None is greedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened:
+    """The lease is granted."""
+
+    type: ClassVar[MessageType] = MessageType.SESSION_OPENED
+    free_cache_tokens: Count
+    """Tokens that are left for others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A session that cannot be opened, or a step that failed. The session is over."""
+
+    type: ClassVar[MessageType] = MessageType.REFUSED
+    code: ErrorCode
+    text: ShortText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPush:
+    """First message of a stream on which a hop pushes the steps of a session to the next hop."""
+
+    type: ClassVar[MessageType] = MessageType.OPEN_PUSH
+    session: SessionIdField
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HopTrace:
+    """What one hop did for one step."""
+
+    compute_s: Seconds
+    """Time in the span executor."""
+
+    hop_s: Seconds
+    """Time from the arrival of the step to the departure of the result, compute included."""
+
+    received_bytes: Count
+    sent_bytes: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """New tokens of a session. The body holds token ids (int32) or hidden states."""
+
+    type: ClassVar[MessageType] = MessageType.STEP
+    step: Count
+    """Counts the steps of a session, for the answer to name."""
+
+    position: Annotated[int, Meta(ge=0, le=MAX_SESSION_TOKENS)]
+    """Tokens before these that count; a lower position than reached rolls the caches back."""
+
+    kind: StepKind
+    output: Output
+    tensor: TensorHeader
+    history: Annotated[tuple[Count, ...], Meta(max_length=4096)] = ()
+    """Token ids of the session, sent only if the sampling of the last hop needs them."""
+
+    trace: Annotated[tuple[HopTrace, ...], Meta(max_length=MAX_HOPS)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """The answer of the last hop. The body holds token ids (int32), logits or hidden states."""
+
+    type: ClassVar[MessageType] = MessageType.STEP_RESULT
+    step: Count
+    tensor: TensorHeader
+    trace: Annotated[tuple[HopTrace, ...], Meta(max_length=MAX_HOPS)] = ()
+
+
+Message = Hello | Announce | OpenSession | SessionOpened | Refused | OpenPush | Step | StepResult
+M = TypeVar("M", bound=Message)
+
+_CLASSES: dict[int, type[Message]] = {
+    cls.type: cls
+    for cls in (Hello, Announce, OpenSession, SessionOpened, Refused, OpenPush, Step, StepResult)
+}
+
+
+def encode_message(message: Message, body: bytes | bytearray | memoryview = b"") -> Frame:
+    """Return the frame that carries `message`."""
+    return Frame(message.type, msgspec.to_builtins(message, builtin_types=(bytes,)), body)
+
+
+def decode_message(frame: Frame) -> Message:
+    """Return what `frame` means; its body is checked against the tensor header, if it has one.
+
+    Raises:
+        ProtocolError: the type is unknown, or a field is missing or out of its limits.
+    """
+    cls = _CLASSES.get(frame.type)
+    if cls is None:
+        raise ProtocolError(f"unknown message type 0x{frame.type:02x}")
+    try:
+        message = msgspec.convert(frame.header, cls)
+    # ValueError comes from the checks of our own records, such as Span.
+    except (msgspec.ValidationError, ValueError) as exc:
+        raise ProtocolError(f"bad {cls.__name__}: {exc}") from exc
+    if isinstance(message, Step | StepResult):
+        message.tensor.check_body(frame.body)
+    return message
+
+
+def expect_message(frame: Frame | None, cls: type[M]) -> M:
+    """Return the message of `frame`, which must be a `cls`.
+
+    Raises:
+        ProtocolError: the stream ended, or it is another message.
+    """
+    if frame is None:
+        raise ProtocolError(f"the stream ended where {cls.__name__} was expected")
+    message = decode_message(frame)
+    if not isinstance(message, cls):
+        raise ProtocolError(f"{type(message).__name__} came where {cls.__name__} was expected")
+    return message
