@@ -8,7 +8,7 @@ from enum import StrEnum
 from gridnode.core.addresses import Address
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.core.models import QuantFormat
-from gridnode.core.spans import Span
+from gridnode.core.spans import MAX_BLOCKS, Span
 
 # Names are chosen by strangers and shown to people.
 MAX_PUBLIC_NAME_CHARACTERS = 64
@@ -17,6 +17,8 @@ MAX_ADDRESSES = 16
 MAX_ANNOUNCED_RTTS = 32
 # Ten minutes: longer silence than any announce interval; a record may not outlive its node by more.
 MAX_TTL_S = 600.0
+# Ten minutes per block or round trip is no speed but a mistake.
+MAX_STEP_S = 600.0
 
 
 class PeerState(StrEnum):
@@ -60,6 +62,15 @@ class Serving:
     decode_block_s: float
     """Measured seconds of one decode step through one block."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.num_blocks <= MAX_BLOCKS or self.span.end > self.num_blocks:
+            raise ValueError(f"span {self.span} announced of {self.num_blocks} blocks")
+        if self.max_session_tokens < 0 or self.free_cache_tokens < 0:
+            raise ValueError("negative number of tokens announced")
+        # Also refuses NaN, which would make every comparison of routes false.
+        if not 0.0 < self.decode_block_s <= MAX_STEP_S:
+            raise ValueError(f"decode_block_s must be in 0..{MAX_STEP_S:g}, got {self.decode_block_s}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
@@ -94,5 +105,5 @@ class Announcement:
             raise ValueError(f"{len(self.addresses)} addresses announced, at most {MAX_ADDRESSES}")
         if len(self.rtts) > MAX_ANNOUNCED_RTTS:
             raise ValueError(f"{len(self.rtts)} round-trip times announced, at most {MAX_ANNOUNCED_RTTS}")
-        if self.serving is not None and self.serving.span.end > self.serving.num_blocks:
-            raise ValueError(f"span {self.serving.span} announced of {self.serving.num_blocks} blocks")
+        if not all(0.0 <= rtt_s <= MAX_STEP_S for _, rtt_s in self.rtts):
+            raise ValueError(f"a round-trip time outside 0..{MAX_STEP_S:g} s announced")

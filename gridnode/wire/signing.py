@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from gridnode.core.announcements import Announcement
-from gridnode.core.ids import PeerId, short
+from gridnode.core.ids import short
 from gridnode.errors import ProtocolError, Unauthentic
 from gridnode.wire.messages import MAX_ANNOUNCEMENT_BYTES, SignedAnnouncement
 

@@ -1,0 +1,31 @@
+"""The narrow door to a node: what a node offers to the HTTP interface, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from gridnode.control.schema import Delta, Finished, GenerateRequest, NodeStatus, Started
+
+
+class NodeControl(Protocol):
+    """A running node, as the door sees it."""
+
+    def status(self) -> NodeStatus:
+        """Return what the node is doing now."""
+        ...
+
+    def generate(self, request: GenerateRequest) -> AsyncIterator[Started | Delta | Finished]:
+        """Answer `request`: one `Started`, any number of `Delta`, one `Finished`.
+
+        Closing the iterator cancels the session and frees its leases on every hop at once.
+
+        Raises:
+            BadInput: the request cannot be answered as it is.
+            ModelUnknown: nobody serves the model.
+            ContextFull: the prompt does not fit.
+            NoRoute: a block is served by nobody.
+            CacheFull: no route has enough free KV cache.
+            GridError: anything else that ended the session.
+        """
+        ...

@@ -1,0 +1,246 @@
+"""What the door says in JSON. Fields are added, never renamed: programs read them (`--json`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from gridnode.core.sampling import SamplingParams
+from gridnode.errors import ErrorCode
+
+# A prompt beyond this is a mistake: the longest contexts are some megabytes of text.
+MAX_PROMPT_CHARACTERS = 16 * 1024 * 1024
+MAX_MESSAGES = 4096
+MAX_STOP_TEXTS = 16
+
+EngineStateName = Literal["none", "starting", "loading", "ready", "restarting", "failed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """The engine worker of a node."""
+
+    state: EngineStateName
+    pid: int | None = None
+    detail: str = ""
+    """What it is doing, or why it failed: for people."""
+
+    loaded_blocks: int = 0
+    wanted_blocks: int = 0
+    resident_bytes: int = 0
+    """Resident memory of the worker process."""
+
+    restarts: int = 0
+    executor: str = ""
+    dtype: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingStatus:
+    """The blocks that one peer serves."""
+
+    model: str
+    manifest: str
+    num_blocks: int
+    start: int
+    """First block."""
+
+    end: int
+    """Block behind the last one."""
+
+    quantization: str
+    has_embeddings: bool
+    has_head: bool
+    max_session_tokens: int
+    free_cache_tokens: int
+    decode_tokens_per_s: float
+    """Tokens per second through the whole span, as its node measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStatus:
+    """One node as seen from here."""
+
+    peer_id: str
+    """Base32 form of the public key."""
+
+    short: str
+    public_name: str
+    version: str
+    state: str
+    """`joining`, `online`, `leaving`; `unreachable` if it announces itself but no link to it works."""
+
+    is_self: bool
+    path: str
+    """How packets reach it: `self`, `direct`, or `none`."""
+
+    address: str
+    rtt_s: float | None
+    serving: ServingStatus | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelStatus:
+    """One model of the swarm."""
+
+    name: str
+    manifest: str
+    num_blocks: int
+    gaps: tuple[tuple[int, int], ...]
+    """Half-open ranges of blocks that nobody serves; empty if the model answers."""
+
+    min_replicas: int
+    """Peers that serve the least served block."""
+
+    context_tokens: int
+    """Longest session that the present route takes; 0 without a route."""
+
+    route: str
+    """Route of the next session, for people; empty if there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """Answer of `GET /api/v1/status`."""
+
+    version: str
+    peer_id: str
+    short: str
+    public_name: str
+    swarm: str
+    state: str
+    """`joining`, `online`, `leaving`."""
+
+    uptime_s: float
+    pid: int
+    listen: str
+    """Address of the QUIC port."""
+
+    engine: EngineStatus
+    open_sessions: int
+    """Sessions that this node serves as a hop."""
+
+    total_cache_tokens: int
+    peers: tuple[PeerStatus, ...]
+    """This node first."""
+
+    models: tuple[ModelStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One turn of a conversation."""
+
+    role: Annotated[str, Meta(max_length=32)]
+    content: Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateRequest:
+    """Body of `POST /api/v1/run`: exactly one of `messages`, `prompt` and `token_ids`."""
+
+    model: Annotated[str, Meta(max_length=512)] = ""
+    """Name, or start of the manifest hash; empty for the only model of the swarm."""
+
+    messages: Annotated[tuple[ChatMessage, ...], Meta(max_length=MAX_MESSAGES)] = ()
+    """A conversation, put into words by the model's chat template."""
+
+    prompt: Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)] = ""
+    """Text to continue as it stands."""
+
+    token_ids: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    """Tokens to continue."""
+
+    max_tokens: Annotated[int, Meta(ge=1)] = 512
+    """New tokens at most."""
+
+    sampling: SamplingParams = SamplingParams()
+    stop: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=MAX_STOP_TEXTS)
+    ] = ()
+    """Texts that end the answer; they are not part of it."""
+
+    ignore_eos: bool = False
+    """Go on behind the model's own end: for measurements."""
+
+    sample_at: Literal["last_hop", "client"] = "last_hop"
+    """Who chooses tokens: the last hop (a token id travels) or this node (the logits travel)."""
+
+    prefill_chunk_tokens: Annotated[int, Meta(ge=1, le=8192)] = 256
+    """Tokens of the prompt per step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HopStatus:
+    """One hop of a route, and what it did."""
+
+    peer_id: str
+    short: str
+    public_name: str
+    start: int
+    end: int
+    rtt_s: float | None = None
+    """Round-trip time from here, if measured."""
+
+    steps: int = 0
+    compute_s: float = 0.0
+    """Median over the decode steps: time in the span executor."""
+
+    hop_s: float = 0.0
+    """Median over the decode steps: from the arrival of a step to the departure of its result."""
+
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The session is open on every hop."""
+
+    model: str
+    route: tuple[HopStatus, ...]
+    prompt_tokens: int
+    context_tokens: int
+    """Positions that the session leased."""
+
+    event: Literal["started"] = "started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """Next piece of the answer. `text` may be empty while a character is incomplete."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    event: Literal["delta"] = "delta"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The answer is complete."""
+
+    reason: Literal["stop", "length"]
+    prompt_tokens: int
+    completion_tokens: int
+    ttft_s: float
+    """Seconds from the request to the first token."""
+
+    decode_tokens_per_s: float
+    """Tokens after the first one per second; 0 if there was none."""
+
+    route: tuple[HopStatus, ...]
+    event: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The answer ends here with an error."""
+
+    code: ErrorCode
+    text: str
+    event: Literal["failed"] = "failed"
+
+
+GenerateEvent = Started | Delta | Finished | Failed
