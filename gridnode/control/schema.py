@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from gridnode.core.sampling import SamplingParams
+from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.errors import ErrorCode
 
 # A prompt beyond this is a mistake: the longest contexts are some megabytes of text.
@@ -156,7 +156,7 @@ class GenerateRequest:
     max_tokens: Annotated[int, Meta(ge=1)] = 512
     """New tokens at most."""
 
-    sampling: SamplingParams = SamplingParams()
+    sampling: SamplingParams = GREEDY
     stop: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=MAX_STOP_TEXTS)
     ] = ()

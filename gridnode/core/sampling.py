@@ -59,6 +59,10 @@ class SamplingParams:
         return self.repetition_penalty != 1.0
 
 
+GREEDY = SamplingParams()
+"""Always the most probable token."""
+
+
 def uniform(seed: int, position: int) -> float:
     """Return the random number in [0, 1) that belongs to `position`: 53 bits of BLAKE2b (RFC 7693)."""
     digest = hashlib.blake2b(
