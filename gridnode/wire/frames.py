@@ -93,11 +93,17 @@ class FrameDecoder:
     def __init__(self, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._max_frame_bytes = max_frame_bytes
         self._buffer = bytearray()
+        self._decoded_bytes = 0
 
     @property
     def buffered_bytes(self) -> int:
         """Bytes of the incomplete frame at the end."""
         return len(self._buffer)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes on the wire of all frames yielded so far."""
+        return self._decoded_bytes
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
         """Yield the frames that `data` completes. Exhaust the iterator before the next call.
@@ -111,6 +117,7 @@ class FrameDecoder:
         try:
             while (frame := self._next_frame(start)) is not None:
                 start += frame[1]
+                self._decoded_bytes += frame[1]
                 yield frame[0]
         finally:
             del self._buffer[:start]
@@ -132,6 +139,10 @@ class FrameDecoder:
         end = start + _LENGTH_BYTES + length
         if body_start > end:
             raise ProtocolError(f"frame header of {header_bytes} bytes in a frame of {length} bytes")
-        header = _unpack_header(bytes(self._buffer[start + PREFIX_BYTES : body_start]))
-        body = bytes(self._buffer[body_start:end])
+        # A view copies once where slices of the bytearray would copy twice; it must be gone
+        # before the buffer may shrink.
+        with memoryview(self._buffer) as view:
+            packed_header = bytes(view[start + PREFIX_BYTES : body_start])
+            body = bytes(view[body_start:end])
+        header = _unpack_header(packed_header)
         return Frame(frame_type, header, body, flags), end - start
