@@ -1,0 +1,222 @@
+"""The only place that touches private parts of aioquic, and says which.
+
+aioquic is a complete QUIC (RFC 9000) without I/O, but it has no public switch for what peers need of it:
+client certificates, bounded windows, the bytes that are not acknowledged yet, datagrams that grow.
+`missing_attributes` names what a new version of the library took away; a test calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aioquic import tls
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.congestion.base import K_INITIAL_WINDOW
+from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
+from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.recovery import QuicPacketPacer
+from cryptography import x509
+
+from gridnode.units import MIB
+
+# Received but not in order, or not read: what the library may hold of one connection. Enough for
+# 1 Gbit/s over 130 ms.
+RECEIVE_WINDOW_BYTES = 16 * MIB
+# Frames that the application has not taken, over all streams of a connection. The window stays shut above.
+# An honest peer's incomplete frames never get there, so shutting it cannot block for good.
+MAX_UNREAD_BYTES = 64 * MIB
+# Datagrams that may leave at once. Timers fire every millisecond at best: 16, the library's number, would
+# allow 19 MB/s.
+PACER_BURST_DATAGRAMS = 64
+
+_CONNECTION_ATTRIBUTES = (
+    "_close_event",
+    "_handshake_confirmed",
+    "_initialize",
+    "_local_max_data",
+    "_local_max_streams_bidi",
+    "_local_max_streams_uni",
+    "_loss",
+    "_max_datagram_size",
+    "_remote_max_streams_bidi",
+    "_spaces",
+    "_state",
+    "_streams",
+)
+_RECOVERY_ATTRIBUTES = ("_cc", "_pacer", "_rtt_initialized", "_rtt_smoothed")
+_TLS_ATTRIBUTES = ("_peer_certificate", "_peer_certificate_chain", "_request_client_certificate")
+_PACER_ATTRIBUTES = ("_max_datagram_size", "bucket_max", "bucket_time", "packet_time", "update_rate")
+_SENDER_ATTRIBUTES = ("_buffer_start", "_buffer_stop", "_reset_error_code")
+
+
+def missing_attributes() -> list[str]:
+    """Return the private attributes that the installed aioquic does not have. There should be none."""
+    quic = QuicConnection(configuration=QuicConfiguration(is_client=True))
+    quic.connect(("127.0.0.1", 9), now=0.0)
+    quic.send_stream_data(0, b"x")
+    checks: list[tuple[object, tuple[str, ...]]] = [
+        (quic, _CONNECTION_ATTRIBUTES),
+        (getattr(quic, "_loss", None), _RECOVERY_ATTRIBUTES),
+        (getattr(quic, "tls", None), _TLS_ATTRIBUTES),
+        (QuicPacketPacer(max_datagram_size=1200), _PACER_ATTRIBUTES),
+        (quic._streams[0].sender, _SENDER_ATTRIBUTES),
+        (getattr(quic, "_spaces", {}).get(tls.Epoch.ONE_RTT), ("ack_at",)),
+    ]
+    return [
+        f"{type(owner).__name__}.{name}"
+        for owner, names in checks
+        for name in names
+        if not hasattr(owner, name)
+    ]
+
+
+class SlidingLimit(Limit):
+    """A window that slides with what was received, where the library's doubles without end.
+
+    The library assigns `value` whenever half of it is used. What it assigns is ignored: the window
+    moves on by at least half of its size, and only while `may_grow`.
+    """
+
+    def __init__(self, frame_type: int, name: str, window_bytes: int, may_grow: Callable[[], bool]) -> None:
+        self._window_bytes = window_bytes
+        self._may_grow = may_grow
+        self._end = window_bytes
+        super().__init__(frame_type, name, window_bytes)
+
+    @property
+    def value(self) -> int:
+        """The offset up to which the peer may send."""
+        return self._end
+
+    @value.setter
+    def value(self, _: int) -> None:
+        used: int = getattr(self, "used", 0)
+        if (self._end - used) * 2 < self._window_bytes and self._may_grow():
+            self._end = used + self._window_bytes
+
+
+class BurstPacer(QuicPacketPacer):
+    """Spreads datagrams over time, in bursts that fit timers of a millisecond.
+
+    A congestion controller with an attribute `pacing_rate_bytes_per_s` decides the rate;
+    for others it is one window per round trip, as in the library.
+    """
+
+    def __init__(self, *, max_datagram_size: int, controller: object) -> None:
+        super().__init__(max_datagram_size=max_datagram_size)
+        self._controller = controller
+
+    def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
+        """Take a new congestion window in bytes and round-trip time in seconds."""
+        rate = getattr(self._controller, "pacing_rate_bytes_per_s", None)
+        if rate is None:
+            rate = congestion_window / max(smoothed_rtt, 1e-6)
+        self.packet_time = max(1e-6, min(self._max_datagram_size / rate, 1.0))
+        self.bucket_max = PACER_BURST_DATAGRAMS * self.packet_time
+        self.bucket_time = min(self.bucket_time, self.bucket_max)
+
+
+class PeerQuic(QuicConnection):
+    """A QUIC connection between two nodes: both present a certificate, and windows are bounded."""
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        *,
+        max_streams: int,
+        unread_bytes: Callable[[], int],
+        original_destination_connection_id: bytes | None = None,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+        )
+        self._local_max_data = SlidingLimit(
+            QuicFrameType.MAX_DATA,
+            "max_data",
+            configuration.max_data,
+            lambda: unread_bytes() < MAX_UNREAD_BYTES,
+        )
+        for limit, count in ((self._local_max_streams_bidi, max_streams), (self._local_max_streams_uni, 0)):
+            limit.value = limit.sent = count
+        self._loss._pacer = BurstPacer(
+            max_datagram_size=configuration.max_datagram_size, controller=self._loss._cc
+        )
+
+    def _initialize(self, peer_cid: bytes) -> None:
+        super()._initialize(peer_cid)
+        if not self._is_client:
+            self.tls._request_client_certificate = True
+
+    @property
+    def has_started(self) -> bool:
+        """Whether a packet of the peer could be read: until then a server has seen only noise."""
+        return self._state is not QuicConnectionState.FIRSTFLIGHT
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether both sides know that the handshake is complete (RFC 9001, 4.1.2)."""
+        return self._handshake_confirmed
+
+    @property
+    def close_event(self) -> ConnectionTerminated | None:
+        """Why the connection is closing, at once: the library's event comes three timeouts later."""
+        return self._close_event
+
+    @property
+    def was_closed_by_peer(self) -> bool:
+        """Whether the peer closed the connection, rather than this side."""
+        return self._state is QuicConnectionState.DRAINING
+
+    @property
+    def peer_certificates(self) -> list[x509.Certificate]:
+        """What the peer presented, its own certificate first."""
+        own = self.tls._peer_certificate
+        return [] if own is None else [own, *self.tls._peer_certificate_chain]
+
+    @property
+    def rtt_s(self) -> float | None:
+        """Smoothed round-trip time in seconds, or None before the first measurement."""
+        return self._loss._rtt_smoothed if self._loss._rtt_initialized else None
+
+    @property
+    def max_streams_by_peer(self) -> int:
+        """How many streams the peer has allowed us to open, since the beginning."""
+        return self._remote_max_streams_bidi
+
+    @property
+    def max_datagram_bytes(self) -> int:
+        """The largest datagram that is sent."""
+        return self._max_datagram_size
+
+    @max_datagram_bytes.setter
+    def max_datagram_bytes(self, size: int) -> None:
+        self._max_datagram_size = size
+        self._loss._pacer._max_datagram_size = size
+        controller: Any = self._loss._cc  # the base class does not declare the size that all have
+        controller._max_datagram_size = size
+        # A window of less than a few datagrams would cut them to what is left of it.
+        controller.congestion_window = max(controller.congestion_window, K_INITIAL_WINDOW * size)
+
+    def unacked_bytes(self, stream_id: int) -> int:
+        """Return the bytes written to a stream that the peer has not acknowledged."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.sender._reset_error_code is not None:
+            return 0
+        return stream.sender._buffer_stop - stream.sender._buffer_start
+
+    def all_unacked_bytes(self) -> int:
+        """Return the bytes written to all streams that the peer has not acknowledged."""
+        return sum(self.unacked_bytes(stream_id) for stream_id in self._streams)
+
+    def has_stream(self, stream_id: int) -> bool:
+        """Return whether either direction of the stream is still open."""
+        return stream_id in self._streams
+
+    def acknowledge_now(self, now: float) -> None:
+        """Put a due acknowledgement into the next packet instead of into one of its own, 1 ms later."""
+        space = self._spaces[tls.Epoch.ONE_RTT]
+        if space.ack_at is not None:
+            space.ack_at = now

@@ -1,0 +1,218 @@
+"""One UDP socket for everything: every connection, in both roles, and packets that are not QUIC.
+
+QUIC versions 1 and 2 set bit 0x40 of the first byte (RFC 9000, 17.2 and 17.3), so smaller first bytes
+are free for probes and relays (the idea of RFC 9443). Packets find their connection by the connection
+id that we chose for it, not by the address they come from: peers move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
+from aioquic.quic.packet import QuicProtocolVersion
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import PeerId
+from gridnode.errors import GridError, ProtocolError
+from gridnode.net.handshake_limit import HandshakeLimit
+from gridnode.net.quic_connection import QuicConnection, now_s
+from gridnode.net.quic_settings import QuicSettings
+from gridnode.net.udp import Datagram, DatagramSocket, SocketAddress, from_socket_address
+
+logger = logging.getLogger("gridnode.net.endpoint")
+
+CONNECTION_ID_BYTES = 8
+_LONG_HEADER = 0x80
+_QUIC_BIT = 0x40
+# Long headers (RFC 9000, 17.2): first byte, version, length of the connection id, connection id.
+_ID_OFFSET = 6
+_VERSION = QuicProtocolVersion.VERSION_1.to_bytes(4, "big")
+_PACKET_TYPE = 0x30
+_INITIAL = 0x00
+_KEEP_ALIVE_INTERVAL_S = 1.0
+
+RawHook = Callable[[bytes, SocketAddress], None]
+"""Takes a packet whose first byte is below 0x40, and where it came from."""
+
+
+class Endpoint:
+    """The socket of a node and the connections on it."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        server: QuicConfiguration,
+        client: QuicConfiguration,
+        settings: QuicSettings,
+        on_connection: Callable[[QuicConnection], None],
+        on_raw: RawHook | None = None,
+    ) -> None:
+        self._server = server
+        self._client = client
+        self._settings = settings
+        self._on_connection = on_connection
+        self._on_raw = on_raw
+        self._loop = asyncio.get_running_loop()
+        self._limit = HandshakeLimit(
+            per_s=settings.handshakes_per_s,
+            per_address_per_s=settings.handshakes_per_address_per_s,
+            now=now_s(),
+        )
+        self._connections: dict[QuicConnection, set[bytes]] = {}
+        self._by_id: dict[bytes, QuicConnection] = {}
+        self._touched: dict[QuicConnection, None] = {}
+        self._socket = DatagramSocket(
+            sock, on_datagram=self._datagram_received, on_batch=self._batch_received
+        )
+        self._keep_alive = self._loop.call_later(_KEEP_ALIVE_INTERVAL_S, self._keep_all_alive)
+
+    @property
+    def address(self) -> Address:
+        """Where the socket is bound, with the real port."""
+        return self._socket.address
+
+    @property
+    def connections(self) -> tuple[QuicConnection, ...]:
+        """Every connection, those included that are still or no longer established."""
+        return tuple(self._connections)
+
+    @property
+    def routes(self) -> int:
+        """How many connection ids are known."""
+        return len(self._by_id)
+
+    def dial(self, address: Address, *, expected: PeerId | None) -> QuicConnection:
+        """Begin a connection to `address` and return it before its handshake."""
+        destination = self._socket.to_socket_address(address)
+        connection = QuicConnection(
+            self, self._client, self._settings, on_established=lambda _: None, expected=expected
+        )
+        self._add(connection, connection.quic.host_cid)
+        connection.connect(destination)
+        return connection
+
+    def send_raw(self, data: bytes, destination: SocketAddress) -> None:
+        """Send a packet that is not QUIC. It may get lost, like every datagram."""
+        self._socket.send([(data, destination)])
+
+    def close(self, error: GridError) -> None:
+        """Close every connection and the socket. Safe to call more than once."""
+        self._keep_alive.cancel()
+        for connection in self.connections:
+            connection.close(error)
+            connection.forget()
+        self._socket.close()
+
+    # --- for connections: PacketCarrier ---
+
+    def send(self, datagrams: list[Datagram]) -> OSError | None:
+        """Send `datagrams`; return the kernel's refusal, if any."""
+        return self._socket.send(datagrams)
+
+    def route(self, connection_id: bytes, connection: QuicConnection) -> None:
+        """Give packets for `connection_id` to `connection`."""
+        self._by_id[connection_id] = connection
+        self._connections[connection].add(connection_id)
+
+    def unroute(self, connection_id: bytes) -> None:
+        """Ignore packets for `connection_id`."""
+        connection = self._by_id.pop(connection_id, None)
+        if connection is not None:
+            self._connections[connection].discard(connection_id)
+
+    def forget(self, connection: QuicConnection) -> None:
+        """Take everything of `connection` out of the tables."""
+        for connection_id in self._connections.pop(connection, ()):
+            del self._by_id[connection_id]
+        self._touched.pop(connection, None)
+
+    # --- receiving ---
+
+    def _datagram_received(self, data: bytes, source: SocketAddress) -> None:
+        if not data:
+            return
+        first = data[0]
+        if not first & _QUIC_BIT:
+            # Bit 0x80 without 0x40 is neither ours nor QUIC.
+            if self._on_raw is not None and first < _QUIC_BIT:
+                self._on_raw(data, source)
+            return
+        if first & _LONG_HEADER:
+            self._long_header_received(data, source)
+            return
+        connection = self._by_id.get(data[1 : 1 + CONNECTION_ID_BYTES])
+        if connection is not None:
+            self._deliver(connection, data, source)
+
+    def _long_header_received(self, data: bytes, source: SocketAddress) -> None:
+        """Handle a packet of a handshake; it may begin a new connection."""
+        connection_id = (
+            data[_ID_OFFSET : _ID_OFFSET + data[_ID_OFFSET - 1]] if len(data) >= _ID_OFFSET else b""
+        )
+        connection = self._by_id.get(connection_id)
+        if connection is not None:
+            self._deliver(connection, data, source)
+        elif self._is_acceptable(data, connection_id) and self._limit.allows(
+            from_socket_address(source).host, now=now_s()
+        ):
+            self._begin(connection_id, data, source)
+
+    def _is_acceptable(self, data: bytes, connection_id: bytes) -> bool:
+        """Return whether `data` may be the first packet of a connection, and there is room for it."""
+        return (
+            data[0] & _PACKET_TYPE == _INITIAL
+            and data[1:5] == _VERSION
+            and len(connection_id) >= CONNECTION_ID_BYTES
+            and len(data) >= SMALLEST_MAX_DATAGRAM_SIZE
+            and len(self._connections) < self._settings.max_connections
+        )
+
+    def _begin(self, original_connection_id: bytes, data: bytes, source: SocketAddress) -> None:
+        connection = QuicConnection(
+            self,
+            self._server,
+            self._settings,
+            on_established=self._on_connection,
+            original_connection_id=original_connection_id,
+        )
+        self._add(connection, original_connection_id, connection.quic.host_cid)
+        self._deliver(connection, data, source)
+        if not connection.quic.has_started:
+            self.forget(connection)
+
+    def _add(self, connection: QuicConnection, *connection_ids: bytes) -> None:
+        self._connections[connection] = set()
+        for connection_id in connection_ids:
+            self.route(connection_id, connection)
+
+    def _deliver(self, connection: QuicConnection, data: bytes, source: SocketAddress) -> None:
+        try:
+            connection.receive_datagram(data, source)
+        except Exception:  # noqa: BLE001 - the edge: what a stranger sends must never stop the socket
+            self._crashed(connection)
+        else:
+            self._touched[connection] = None
+
+    def _batch_received(self) -> None:
+        touched, self._touched = self._touched, {}
+        for connection in touched:
+            try:
+                connection.react()
+            except Exception:  # noqa: BLE001 - as above
+                self._crashed(connection)
+
+    def _crashed(self, connection: QuicConnection) -> None:
+        """Drop a connection whose packets made the library fail, without another word on it."""
+        logger.exception("connection to %s failed", connection.address)
+        connection.abandon(ProtocolError(f"packets from {connection.address} could not be handled"))
+
+    def _keep_all_alive(self) -> None:
+        now = now_s()
+        for connection in self.connections:
+            connection.keep_alive(now)
+        self._keep_alive = self._loop.call_later(_KEEP_ALIVE_INTERVAL_S, self._keep_all_alive)

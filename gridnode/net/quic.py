@@ -1,0 +1,122 @@
+"""The transport that nodes use: QUIC between peers that both prove who they are."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.packet import QuicProtocolVersion
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import PeerId
+from gridnode.errors import ConnectionClosed, PeerLost
+from gridnode.net.aioquic_private import RECEIVE_WINDOW_BYTES
+from gridnode.net.endpoint import CONNECTION_ID_BYTES, Endpoint, RawHook
+from gridnode.net.framed_stream import CloseCode
+from gridnode.net.identity import Identity
+from gridnode.net.mailbox import Mailbox
+from gridnode.net.quic_connection import ALPN, QuicConnection
+from gridnode.net.quic_settings import QuicSettings
+from gridnode.net.udp import bind_udp
+
+# The name says nothing about the peer: who it is stands in the certificate alone.
+_SERVER_NAME = "gridnode"
+
+
+class QuicTransport:
+    """Dials and accepts QUIC connections on one UDP port; see `gridnode.net.transport.Transport`.
+
+    Must be made in a running loop.
+
+    Args:
+        identity: Who we are.
+        bind: Where to listen; port 0 takes a free one.
+        on_raw: Takes packets that are not QUIC: probes, relays.
+
+    Raises:
+        AddressInUse: another process holds the port.
+        BadInput: this machine does not have the address.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        bind: Address,
+        *,
+        settings: QuicSettings | None = None,
+        on_raw: RawHook | None = None,
+    ) -> None:
+        settings = settings or QuicSettings()
+        self._peer_id = identity.peer_id
+        self._settings = settings
+        self._accepted: Mailbox[QuicConnection] = Mailbox()
+        self.endpoint = Endpoint(
+            bind_udp(bind),
+            server=_configuration(identity, settings, is_client=False),
+            client=_configuration(identity, settings, is_client=True),
+            settings=settings,
+            on_connection=self._accept_later,
+            on_raw=on_raw,
+        )
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who we are."""
+        return self._peer_id
+
+    @property
+    def address(self) -> Address:
+        """Where we listen, with the real port."""
+        return self.endpoint.address
+
+    async def dial(self, address: Address, *, peer_id: PeerId | None, timeout_s: float) -> QuicConnection:
+        """Connect to `address`; see `gridnode.net.transport.Transport.dial`."""
+        self._accepted.raise_if_closed()
+        connection = self.endpoint.dial(address, expected=peer_id)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await connection.wait_established()
+        except TimeoutError:
+            raise PeerLost(f"nobody answered at {address} within {timeout_s:g} s") from None
+        finally:
+            if not connection.is_established:
+                connection.close(ConnectionClosed(f"dialling {address} was given up"))
+        return connection
+
+    async def accept(self) -> QuicConnection:
+        """Return the next connection that a peer dialled; see `gridnode.net.transport.Transport.accept`."""
+        return await self._accepted.get()
+
+    async def aclose(self) -> None:
+        """Close every connection and the socket. Safe to call more than once."""
+        error = ConnectionClosed("this node closed its network socket")
+        self._accepted.close(error)
+        self.endpoint.close(error)
+
+    def _accept_later(self, connection: QuicConnection) -> None:
+        if len(self._accepted) >= self._settings.max_waiting_connections:
+            connection.close(
+                PeerLost(f"{len(self._accepted)} connections wait to be accepted"), CloseCode.BUSY
+            )
+        else:
+            self._accepted.put(connection)
+
+
+def _configuration(identity: Identity, settings: QuicSettings, *, is_client: bool) -> QuicConfiguration:
+    return QuicConfiguration(
+        alpn_protocols=[ALPN],
+        certificate=identity.certificate,
+        congestion_control_algorithm=settings.congestion_control,
+        connection_id_length=CONNECTION_ID_BYTES,
+        idle_timeout=settings.idle_timeout_s,
+        is_client=is_client,
+        max_data=RECEIVE_WINDOW_BYTES,
+        max_datagram_size=settings.datagram_bytes,
+        max_stream_data=RECEIVE_WINDOW_BYTES,
+        private_key=identity.private_key,
+        server_name=_SERVER_NAME,
+        supported_versions=[QuicProtocolVersion.VERSION_1],
+        # There is no authority to ask: `QuicConnection` checks the certificate itself.
+        verify_mode=ssl.CERT_NONE,
+    )

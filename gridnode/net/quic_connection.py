@@ -1,0 +1,409 @@
+"""A connection over QUIC: drives the sans-IO machine of aioquic with datagrams, timers and tasks' wishes.
+
+It has no task of its own. Datagrams and timers call it; it wakes whoever waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from aioquic.quic import events
+from aioquic.quic.configuration import QuicConfiguration
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import PeerId, short
+from gridnode.errors import GridError, NoCapacity, PeerLost, ProtocolError, Unauthentic
+from gridnode.net.aioquic_private import PeerQuic
+from gridnode.net.base_connection import BaseConnection
+from gridnode.net.certificate import peer_id_of
+from gridnode.net.close_reason import TlsAlert, explain_close
+from gridnode.net.framed_stream import MAX_UNACKED_CONNECTION_BYTES, MAX_UNACKED_STREAM_BYTES, CloseCode
+from gridnode.net.quic_settings import QuicSettings
+from gridnode.net.quic_stream import QuicStream
+from gridnode.net.udp import Datagram, SocketAddress, from_socket_address
+
+logger = logging.getLogger("gridnode.net.quic")
+
+ALPN = "gridnode/1"
+
+# asyncio's selector rounds up to a millisecond anyway, and uvloop turns less into a busy loop.
+_MIN_TIMER_S = 0.001
+# How long a connection that we closed answers late packets with the news (RFC 9000, 10.2.1).
+_LINGER_S = 1.0
+_MAX_FAREWELLS = 5
+_UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EINVAL})
+
+now_s = time.monotonic
+"""The clock of all connections, in seconds; the loop's own is cached by uvloop in steps of 1 ms."""
+
+
+class PacketCarrier(Protocol):
+    """What a connection needs of the socket that it shares with others."""
+
+    def send(self, datagrams: list[Datagram]) -> OSError | None:
+        """Send `datagrams`; return the kernel's refusal, if any."""
+        ...
+
+    def route(self, connection_id: bytes, connection: QuicConnection) -> None:
+        """Give packets for `connection_id` to `connection`."""
+        ...
+
+    def unroute(self, connection_id: bytes) -> None:
+        """Ignore packets for `connection_id`."""
+        ...
+
+    def forget(self, connection: QuicConnection) -> None:
+        """Take everything of `connection` out of the tables."""
+        ...
+
+
+class QuicConnection(BaseConnection):
+    """One authenticated link to a peer over QUIC; see `gridnode.net.transport.Connection`."""
+
+    def __init__(
+        self,
+        carrier: PacketCarrier,
+        configuration: QuicConfiguration,
+        settings: QuicSettings,
+        *,
+        on_established: Callable[[QuicConnection], None],
+        expected: PeerId | None = None,
+        original_connection_id: bytes | None = None,
+    ) -> None:
+        super().__init__()
+        self.quic = PeerQuic(
+            configuration,
+            max_streams=settings.max_streams,
+            unread_bytes=lambda: self.unread_bytes,
+            original_destination_connection_id=original_connection_id,
+        )
+        self._carrier = carrier
+        self._settings = settings
+        self._on_established = on_established
+        self._expected = expected
+        self._loop = asyncio.get_running_loop()
+        self._established: asyncio.Future[None] = self._loop.create_future()
+        self._peer_id: PeerId | None = None
+        self._address = Address("0.0.0.0", 0)
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Handle | None = None
+        self._has_stream_data = False
+        self._written_bytes = 0  # since all_unacked_bytes() was last counted, plus what it was
+        self._waiting_streams: set[QuicStream] = set()
+        self._started_at = self._heard_at = self._pinged_at = now_s()
+        self._farewell: list[Datagram] = []
+        self._farewells_left = _MAX_FAREWELLS
+
+    # --- the contract ---
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who is at the other end, proven by its certificate."""
+        assert self._peer_id is not None, "asked before the handshake"
+        return self._peer_id
+
+    @property
+    def address(self) -> Address:
+        """Where the peer's packets come from."""
+        return self._address
+
+    @property
+    def rtt_s(self) -> float | None:
+        """Smoothed round-trip time in seconds, or None before the first measurement."""
+        return self.quic.rtt_s
+
+    @property
+    def is_client(self) -> bool:
+        """Whether this side dialled."""
+        return self.quic.configuration.is_client
+
+    async def open_stream(self) -> QuicStream:
+        """Open a stream; see `gridnode.net.transport.Connection.open_stream`."""
+        self._raise_if_gone()
+        stream_id = self.quic.get_next_available_stream_id()
+        if stream_id // 4 >= self.quic.max_streams_by_peer:
+            raise NoCapacity(
+                f"all {self.streams} streams that node {short(self.peer_id)} allows are open; finish some"
+            )
+        self.quic.send_stream_data(stream_id, b"")  # takes the number
+        return self._make_stream(stream_id, is_ours=True)
+
+    async def aclose(self) -> None:
+        """Close the connection and all its streams. Safe to call more than once."""
+        self.close(self._closed_by_us())
+
+    # --- for the transport ---
+
+    @property
+    def is_established(self) -> bool:
+        """Whether the handshake is complete and the peer is who it should be."""
+        return self._established.done() and self._error is None
+
+    def connect(self, destination: SocketAddress) -> None:
+        """Begin the handshake as client."""
+        self._address = from_socket_address(destination)
+        self.quic.connect(destination, now=now_s())
+        self.flush()
+
+    async def wait_established(self) -> None:
+        """Wait for the end of the handshake.
+
+        Raises:
+            Unauthentic: the peer is somebody else, or refused us.
+            PeerLost: it did not answer, or closed the connection.
+        """
+        await asyncio.shield(self._established)
+
+    def close(self, error: GridError, code: int = CloseCode.DROPPED) -> None:
+        """Close the connection with `code` for the peer and `error` for everybody here."""
+        if self._error is not None:
+            return
+        if self._peer_id is not None:
+            self.flush()  # what is written goes out first, as far as it may
+        self._close_quic(error, code, frame_type=None, reason="")
+
+    def receive_datagram(self, data: bytes, source: SocketAddress) -> None:
+        """Take a datagram; call `react` after the last one of a batch."""
+        if self._error is not None:
+            if self._farewell and self._farewells_left:
+                self._farewells_left -= 1
+                self._carrier.send(self._farewell)
+            return
+        now = now_s()
+        self._heard_at = now
+        self.quic.receive_datagram(data, source, now=now)
+
+    def react(self) -> None:
+        """Handle what datagrams brought, and answer."""
+        if self._error is not None:
+            return
+        self._handle_events()
+        self.flush()
+        if self._waiting_streams:
+            self._resume_streams()
+
+    def keep_alive(self, now: float) -> None:
+        """Ping a silent peer; give up one that does not answer. To be called about once a second."""
+        if self._error is not None:
+            return
+        silence_s = now - self._heard_at
+        if not self.is_established:
+            limit_s = self._settings.handshake_timeout_s
+            if not self.is_client and now - self._started_at > limit_s:
+                self.close(PeerLost(f"{self._address} did not complete its handshake in {limit_s:g} s"))
+            return
+        is_busy = bool(self._streams)
+        if is_busy and silence_s > self._settings.busy_silence_limit_s:
+            self.close(
+                PeerLost(f"node {short(self.peer_id)} at {self._address} was silent for {silence_s:.0f} s")
+            )
+            return
+        interval_s = self._settings.busy_ping_interval_s if is_busy else self._settings.idle_ping_interval_s
+        if min(silence_s, now - self._pinged_at) >= interval_s:
+            self._pinged_at = now
+            self.quic.send_ping(0)
+            self.flush()
+
+    # --- for streams ---
+
+    def has_written(self, size_bytes: int) -> None:
+        """Send soon: after everything that runs in this pass of the loop had its say."""
+        if size_bytes:
+            self._has_stream_data = True
+            self._written_bytes += size_bytes
+        if self._flushing is None and self._error is None:
+            self._flushing = self._loop.call_soon(self.flush)
+
+    def may_write(self) -> bool:
+        """Return whether the connection as a whole is below its watermark."""
+        if self._written_bytes >= MAX_UNACKED_CONNECTION_BYTES:
+            self._written_bytes = self.quic.all_unacked_bytes()
+        return self._written_bytes < MAX_UNACKED_CONNECTION_BYTES
+
+    def wants_to_write(self, stream: QuicStream) -> None:
+        """Call `stream.resume_sending` once half of what was written is acknowledged."""
+        self._waiting_streams.add(stream)
+
+    def forget_stream(self, stream_id: int) -> None:
+        """Take a stream out of the table: both directions have ended."""
+        self._streams.pop(stream_id, None)
+
+    def _resume_streams(self) -> None:
+        if self.quic.all_unacked_bytes() * 2 > MAX_UNACKED_CONNECTION_BYTES:
+            return
+        for stream in list(self._waiting_streams):
+            if stream.unacked_bytes * 2 <= MAX_UNACKED_STREAM_BYTES:
+                self._waiting_streams.discard(stream)
+                stream.resume_sending()
+
+    def _make_stream(self, stream_id: int, *, is_ours: bool) -> QuicStream:
+        stream = QuicStream(self, stream_id, peer=short(self.peer_id))
+        self._add_stream(stream_id, stream, is_ours=is_ours)
+        return stream
+
+    # --- sending and timers ---
+
+    def flush(self) -> None:
+        """Send what is due and set the timer for what will be."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        if self._error is not None:
+            return
+        now = now_s()
+        if self._has_stream_data:
+            self._has_stream_data = False
+            self.quic.acknowledge_now(now)
+        datagrams = self.quic.datagrams_to_send(now=now)
+        if datagrams:
+            failure = self._carrier.send(datagrams)
+            if failure is not None:
+                self._send_failed(failure)
+        self._handle_events()  # sending issues connection ids
+        if self.quic.close_event is not None:
+            self._quic_closed(self.quic.close_event, datagrams)
+        elif self._error is None:
+            self._set_timer(now)
+
+    def _send_failed(self, failure: OSError) -> None:
+        smallest = self._settings.datagram_bytes
+        if failure.errno == errno.EMSGSIZE and self.quic.max_datagram_bytes > smallest:
+            logger.info("datagrams to %s shrink to %d bytes: %s", self._address, smallest, failure)
+            self.quic.max_datagram_bytes = smallest
+        elif failure.errno in _UNREACHABLE and self.is_client and not self.is_established:
+            self._finish(PeerLost(f"cannot reach {self._address}: {failure.strerror}"))
+
+    def _set_timer(self, now: float) -> None:
+        due = self.quic.get_timer()
+        if due is None:
+            return
+        delay_s = max(_MIN_TIMER_S, due - now)
+        if self._timer is not None:
+            # A timer that fires too early looks again; that is cheaper than setting it with every packet.
+            if self._timer.when() <= self._loop.time() + delay_s:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay_s, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        now = now_s()
+        due = self.quic.get_timer()
+        if due is not None and now >= due:
+            self.quic.handle_timer(now=now)
+            self.react()
+        else:
+            self._set_timer(now)
+
+    # --- events ---
+
+    def _handle_events(self) -> None:
+        while self._error is None and (event := self.quic.next_event()) is not None:
+            if isinstance(event, events.StreamDataReceived):
+                self._stream_data_received(event)
+            elif isinstance(event, events.StreamReset):
+                self._stream_reset(event.stream_id, event.error_code, has_ended_by_peer=True)
+            elif isinstance(event, events.StopSendingReceived):
+                self._stream_reset(event.stream_id, event.error_code, has_ended_by_peer=False)
+            elif isinstance(event, events.ConnectionIdIssued):
+                self._carrier.route(event.connection_id, self)
+            elif isinstance(event, events.ConnectionIdRetired):
+                self._carrier.unroute(event.connection_id)
+            elif isinstance(event, events.HandshakeCompleted):
+                self._authenticate(event)
+            elif isinstance(event, events.ConnectionTerminated):
+                self._quic_closed(event, [])
+        if self._peer_id is not None and not self._established.done() and self.quic.is_confirmed:
+            self._become_established()
+
+    def _stream_data_received(self, event: events.StreamDataReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            stream = self._make_stream(event.stream_id, is_ours=False)
+        if event.data:
+            stream.data_received(event.data)
+        if event.end_stream:
+            stream.end_received()
+
+    def _stream_reset(self, stream_id: int, code: int, *, has_ended_by_peer: bool) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.reset_received(code, has_ended_by_peer=has_ended_by_peer)
+        elif self.quic.has_stream(stream_id):
+            # Dropped before it said anything: nobody here needs to know of it.
+            self.quic.reset_stream(stream_id, CloseCode.DROPPED)
+
+    def _authenticate(self, event: events.HandshakeCompleted) -> None:
+        try:
+            if event.alpn_protocol != ALPN or event.session_resumed:
+                raise Unauthentic(f"the peer did not agree on the protocol {ALPN}")
+            self._peer_id = peer_id_of(self.quic.peer_certificates, expected=self._expected)
+        except Unauthentic as exc:
+            alert = TlsAlert.BAD_CERTIFICATE if self.quic.peer_certificates else TlsAlert.CERTIFICATE_REQUIRED
+            error = Unauthentic(f"{self._current_address()}: {exc}")
+            self._close_quic(error, alert.error_code, frame_type=alert.frame_type, reason=str(exc))
+
+    def _become_established(self) -> None:
+        self._address = self._current_address()
+        if ipaddress.ip_address(self._address.host.partition("%")[0]).is_loopback:
+            self.quic.max_datagram_bytes = self._settings.loopback_datagram_bytes
+        self._established.set_result(None)
+        self._on_established(self)
+
+    def _current_address(self) -> Address:
+        current = self.quic.get_peer_address()
+        return self._address if current is None else from_socket_address(current)
+
+    # --- the end ---
+
+    def _close_quic(self, error: GridError, code: int, *, frame_type: int | None, reason: str) -> None:
+        self.quic.close(error_code=code, frame_type=frame_type, reason_phrase=reason)
+        self._farewell = self.quic.datagrams_to_send(now=now_s())
+        if self._farewell:
+            self._carrier.send(self._farewell)
+        self._finish(error, linger_s=_LINGER_S)
+
+    def _quic_closed(self, event: events.ConnectionTerminated, farewell: list[Datagram]) -> None:
+        if self._error is not None:
+            return
+        is_ours = not self.quic.was_closed_by_peer
+        who = f"node {short(self._peer_id)} at {self._address}" if self._peer_id else str(self._address)
+        error = explain_close(event, who=who, is_ours=is_ours, idle_timeout_s=self._settings.idle_timeout_s)
+        if isinstance(error, ProtocolError):
+            logger.warning("%s", error)
+        self._farewell = farewell
+        self._finish(error, linger_s=_LINGER_S if is_ours and farewell else 0.0)
+
+    def _finish(self, error: GridError, *, linger_s: float = 0.0) -> None:
+        """End the connection here; keep answering late packets for `linger_s`."""
+        for handle in (self._timer, self._flushing):
+            if handle is not None:
+                handle.cancel()
+        self._timer = self._flushing = None
+        self._waiting_streams.clear()
+        self._fail(error)
+        if not self._established.done():
+            self._established.set_exception(error)
+            self._established.exception()  # a peer that dialled us and failed has nobody who waits
+        if linger_s:
+            self._timer = self._loop.call_later(linger_s, self.forget)
+        else:
+            self.forget()
+
+    def abandon(self, error: GridError) -> None:
+        """End the connection without telling the peer: its packets cannot be handled."""
+        if self._error is None:
+            self._finish(error)
+
+    def forget(self) -> None:
+        """Leave the tables of the socket at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._carrier.forget(self)
