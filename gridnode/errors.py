@@ -3,11 +3,13 @@
 GridError
 ├── BadInput                    what a user or a file gave cannot be used
 │   ├── BadCheckpoint           weights that are missing, truncated or inconsistent
-│   └── ModelUnknown            nobody in the swarm serves this model
+│   ├── ModelUnknown            nobody in the swarm serves this model
+│   └── WrongModel              a peer serves other weights
 ├── NoCapacity                  nothing is broken, but there is no room or no way now
 │   ├── CacheFull               a lease would exceed the KV cache budget
 │   ├── ContextFull             a session has no positions left
-│   └── NoRoute                 some block is served by nobody
+│   ├── NoRoute                 some block is served by nobody
+│   └── WrongSpan               a peer does not serve these blocks (any more)
 ├── NotRunning                  no daemon answers on this machine
 ├── AddressInUse                another process holds the port
 ├── ProtocolError               the peer sent nonsense: never retry
@@ -76,6 +78,12 @@ class ModelUnknown(BadInput):
     code = ErrorCode.MODEL_UNKNOWN
 
 
+class WrongModel(BadInput):
+    """Raised when a session asks a peer for weights that it does not serve."""
+
+    code = ErrorCode.WRONG_MODEL
+
+
 class NoCapacity(GridError):
     """Raised when nothing is broken, but there is no room or no way now."""
 
@@ -132,6 +140,12 @@ class NoRoute(NoCapacity):
         self.gaps = gaps
 
 
+class WrongSpan(NoCapacity):
+    """Raised when a session asks a peer for blocks that it does not serve (any more)."""
+
+    code = ErrorCode.WRONG_SPAN
+
+
 class NotRunning(GridError):
     """Raised when no daemon answers on this machine."""
 
@@ -180,19 +194,19 @@ class PeerLost(GridError):
 
 
 class PeerRefused(GridError):
-    """Raised when a peer answered with an error code instead of a result.
+    """Raised when a peer answered with an error code instead of a result, or another peer blames it.
 
     Attributes:
-        peer: Short peer id of who answered.
-        reason: The code that the peer gave.
+        reason: The code that was given.
+        peer_id: Whom to avoid when trying again; empty if avoiding somebody does not help.
     """
 
     code = ErrorCode.PEER_REFUSED
 
-    def __init__(self, peer: str, reason: ErrorCode, text: str) -> None:
-        super().__init__(f"node {peer} answered {reason}: {text}")
-        self.peer = peer
+    def __init__(self, text: str, *, reason: ErrorCode, peer_id: bytes = b"") -> None:
+        super().__init__(text)
         self.reason = reason
+        self.peer_id = peer_id
 
 
 class EngineLost(GridError):

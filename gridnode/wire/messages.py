@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-import msgspec
 from msgspec import Meta
 
 from gridnode.core.addresses import Address
@@ -20,6 +19,7 @@ from gridnode.core.ids import PEER_ID_BYTES, SESSION_ID_BYTES, PeerId, SessionId
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import ErrorCode, ProtocolError
+from gridnode.wire.codec import MessageCodec, TypedMessage
 from gridnode.wire.frames import Frame
 from gridnode.wire.tensors import TensorHeader
 
@@ -63,10 +63,10 @@ class StepKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
+class Hello(TypedMessage):
     """First message of the news stream of a connection, in both directions."""
 
-    type: ClassVar[MessageType] = MessageType.HELLO
+    type: ClassVar[int] = MessageType.HELLO
     protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
     version: Annotated[str, Meta(max_length=64)]
     swarm: Annotated[str, Meta(max_length=64)]
@@ -84,10 +84,10 @@ class SignedAnnouncement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Announce:
+class Announce(TypedMessage):
     """What the sender knows of itself and of others."""
 
-    type: ClassVar[MessageType] = MessageType.ANNOUNCE
+    type: ClassVar[int] = MessageType.ANNOUNCE
     announcements: Annotated[tuple[SignedAnnouncement, ...], Meta(max_length=MAX_ANNOUNCEMENTS_PER_MESSAGE)]
 
 
@@ -100,10 +100,10 @@ class NextHop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSession:
+class OpenSession(TypedMessage):
     """Asks a hop to lease KV cache and to take part in a session. Sent by the client to every hop at once."""
 
-    type: ClassVar[MessageType] = MessageType.OPEN_SESSION
+    type: ClassVar[int] = MessageType.OPEN_SESSION
     session: SessionIdField
     manifest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     span: Span
@@ -120,28 +120,30 @@ class OpenSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOpened:
+class SessionOpened(TypedMessage):
     """The lease is granted."""
 
-    type: ClassVar[MessageType] = MessageType.SESSION_OPENED
+    type: ClassVar[int] = MessageType.SESSION_OPENED
     free_cache_tokens: Count
     """Tokens that are left for others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(TypedMessage):
     """A session that cannot be opened, or a step that failed. The session is over."""
 
-    type: ClassVar[MessageType] = MessageType.REFUSED
+    type: ClassVar[int] = MessageType.REFUSED
     code: ErrorCode
     text: ShortText
+    blamed: PeerIdField | None = None
+    """Who is at fault, if it is not the sender: a next hop that is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenPush:
+class OpenPush(TypedMessage):
     """First message of a stream on which a hop pushes the steps of a session to the next hop."""
 
-    type: ClassVar[MessageType] = MessageType.OPEN_PUSH
+    type: ClassVar[int] = MessageType.OPEN_PUSH
     session: SessionIdField
 
 
@@ -160,10 +162,10 @@ class HopTrace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(TypedMessage):
     """New tokens of a session. The body holds token ids (int32) or hidden states."""
 
-    type: ClassVar[MessageType] = MessageType.STEP
+    type: ClassVar[int] = MessageType.STEP
     step: Count
     """Counts the steps of a session, for the answer to name."""
 
@@ -180,10 +182,10 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
+class StepResult(TypedMessage):
     """The answer of the last hop. The body holds token ids (int32), logits or hidden states."""
 
-    type: ClassVar[MessageType] = MessageType.STEP_RESULT
+    type: ClassVar[int] = MessageType.STEP_RESULT
     step: Count
     tensor: TensorHeader
     trace: Annotated[tuple[HopTrace, ...], Meta(max_length=MAX_HOPS)] = ()
@@ -192,34 +194,18 @@ class StepResult:
 Message = Hello | Announce | OpenSession | SessionOpened | Refused | OpenPush | Step | StepResult
 M = TypeVar("M", bound=Message)
 
-_CLASSES: dict[int, type[Message]] = {
-    cls.type: cls
-    for cls in (Hello, Announce, OpenSession, SessionOpened, Refused, OpenPush, Step, StepResult)
-}
-
-
-def encode_message(message: Message, body: bytes | bytearray | memoryview = b"") -> Frame:
-    """Return the frame that carries `message`."""
-    return Frame(message.type, msgspec.to_builtins(message, builtin_types=(bytes,)), body)
+_CODEC: MessageCodec[Message] = MessageCodec(
+    (Hello, Announce, OpenSession, SessionOpened, Refused, OpenPush, Step, StepResult)
+)
 
 
 def decode_message(frame: Frame) -> Message:
-    """Return what `frame` means; its body is checked against the tensor header, if it has one.
+    """Return what a frame of a peer means.
 
     Raises:
         ProtocolError: the type is unknown, or a field is missing or out of its limits.
     """
-    cls = _CLASSES.get(frame.type)
-    if cls is None:
-        raise ProtocolError(f"unknown message type 0x{frame.type:02x}")
-    try:
-        message = msgspec.convert(frame.header, cls)
-    # ValueError comes from the checks of our own records, such as Span.
-    except (msgspec.ValidationError, ValueError) as exc:
-        raise ProtocolError(f"bad {cls.__name__}: {exc}") from exc
-    if isinstance(message, Step | StepResult):
-        message.tensor.check_body(frame.body)
-    return message
+    return _CODEC.decode(frame)
 
 
 def expect_message(frame: Frame | None, cls: type[M]) -> M:

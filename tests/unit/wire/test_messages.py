@@ -5,6 +5,7 @@ from gridnode.core.ids import PeerId, SessionId
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import ErrorCode, ProtocolError
+from gridnode.wire.codec import encode_message
 from gridnode.wire.frames import Frame, FrameDecoder, encode_frame
 from gridnode.wire.messages import (
     Announce,
@@ -22,7 +23,6 @@ from gridnode.wire.messages import (
     StepKind,
     StepResult,
     decode_message,
-    encode_message,
     expect_message,
 )
 from gridnode.wire.tensors import TensorHeader

@@ -1,0 +1,230 @@
+"""What a node and its engine worker say to each other, in frames over a socket pair.
+
+Imports neither torch nor onnxruntime. The node sends requests with a number; the worker answers each
+with that number, except for `Progress`, which belongs to `Load`. Bodies are raw tensor bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from gridnode.core.models import QuantFormat
+from gridnode.core.sampling import SamplingParams
+from gridnode.core.spans import Span
+from gridnode.errors import ErrorCode
+from gridnode.wire.codec import MessageCodec, TypedMessage
+from gridnode.wire.frames import Frame
+from gridnode.wire.messages import Output
+from gridnode.wire.tensors import TensorHeader
+
+ExecutorName = Literal["auto", "torch", "onnx"]
+DTypeName = Literal["auto", "float32", "bfloat16"]
+Number = Annotated[int, Meta(ge=0)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What a worker has to load, and how."""
+
+    location: str
+    """Directory of safetensors, GGUF file or Hub id."""
+
+    span: Span
+    quantization: QuantFormat = QuantFormat.NONE
+    dtype: DTypeName = "auto"
+    """Of what is not quantized, of hidden states and of the KV cache."""
+
+    device: str = "cpu"
+    executor: ExecutorName = "auto"
+    cache_tokens: int = 8192
+    """Tokens of KV cache over the whole span, shared by all sessions."""
+
+    num_threads: int | None = None
+    """None is one per core."""
+
+    prefill_chunk_tokens: int = 256
+    """Longer steps are computed in pieces of this, so that others get their turn."""
+
+
+class RequestType(IntEnum):
+    """Frame types between node and worker."""
+
+    LOAD = 0x40
+    OPEN_LEASE = 0x41
+    CLOSE_LEASE = 0x42
+    STEP = 0x43
+    PROGRESS = 0x50
+    LOADED = 0x51
+    LEASE_OPENED = 0x52
+    LEASE_CLOSED = 0x53
+    STEP_ANSWER = 0x54
+    FAILED = 0x55
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load(TypedMessage):
+    """First request: load the span. Answered by `Loaded`, after any number of `Progress`."""
+
+    type: ClassVar[int] = RequestType.LOAD
+    number: Number
+    config: EngineConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenLease(TypedMessage):
+    """Reserve KV cache for a session on some of the loaded blocks."""
+
+    type: ClassVar[int] = RequestType.OPEN_LEASE
+    number: Number
+    lease: Number
+    """Chosen by the node, never used twice."""
+
+    span: Span
+    batch: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseLease(TypedMessage):
+    """Free a lease; steps of it that still wait are answered with an error. Unknown leases are no error."""
+
+    type: ClassVar[int] = RequestType.CLOSE_LEASE
+    number: Number
+    lease: Number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRequest(TypedMessage):
+    """Run new tokens of a session through the blocks of its lease."""
+
+    type: ClassVar[int] = RequestType.STEP
+    number: Number
+    lease: Number
+    position: Number
+    """Tokens before these that count; what lies behind in the cache is overwritten."""
+
+    tensor: TensorHeader
+    """Token ids `[batch, tokens]` int32, or hidden states `[batch, tokens, hidden_size]`."""
+
+    output: Output
+    """`token` is chosen in the worker, one for each row: `[batch]` int32."""
+
+    sampling: SamplingParams | None = None
+    history: tuple[Number, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(TypedMessage):
+    """How far loading is."""
+
+    type: ClassVar[int] = RequestType.PROGRESS
+    number: Number
+    loaded_blocks: int
+    total_blocks: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded(TypedMessage):
+    """The span is ready to serve."""
+
+    type: ClassVar[int] = RequestType.LOADED
+    number: Number
+    executor: str
+    """`torch` or `onnx`."""
+
+    dtype: str
+    """Of the hidden states that this span returns."""
+
+    has_embeddings: bool
+    has_head: bool
+    total_cache_tokens: int
+    max_session_tokens: int
+    """Longest session: what the model was trained for, or less if the cache is smaller."""
+
+    text_dir: str
+    """Directory of the tokenizer's files (see `gridnode.engine.text`); empty if the model has none."""
+
+    resident_bytes: int
+    """Resident memory of the worker after loading."""
+
+    load_s: float
+    decode_block_s: float
+    """Measured seconds of one decode step through one block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseOpened(TypedMessage):
+    """The lease is granted."""
+
+    type: ClassVar[int] = RequestType.LEASE_OPENED
+    number: Number
+    free_cache_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseClosed(TypedMessage):
+    """The lease is free."""
+
+    type: ClassVar[int] = RequestType.LEASE_CLOSED
+    number: Number
+    free_cache_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepAnswer(TypedMessage):
+    """The result of a step; its bytes are the body of the frame."""
+
+    type: ClassVar[int] = RequestType.STEP_ANSWER
+    number: Number
+    tensor: TensorHeader
+    compute_s: float
+    """Seconds in the executor and in sampling."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(TypedMessage):
+    """The request could not be carried out; the worker goes on."""
+
+    type: ClassVar[int] = RequestType.FAILED
+    number: Number
+    code: ErrorCode
+    text: str
+    wanted_tokens: int = 0
+    """With `CACHE_FULL` and `CONTEXT_FULL`."""
+
+    limit_tokens: int = 0
+    """With `CACHE_FULL` what is free, with `CONTEXT_FULL` what the session holds."""
+
+
+Request = Load | OpenLease | CloseLease | StepRequest
+Answer = Progress | Loaded | LeaseOpened | LeaseClosed | StepAnswer | Failed
+EngineMessage = Request | Answer
+
+_CODEC: MessageCodec[EngineMessage] = MessageCodec(
+    (
+        Load,
+        OpenLease,
+        CloseLease,
+        StepRequest,
+        Progress,
+        Loaded,
+        LeaseOpened,
+        LeaseClosed,
+        StepAnswer,
+        Failed,
+    )
+)
+
+
+def decode_engine_message(frame: Frame) -> EngineMessage:
+    """Return what a frame between node and worker means.
+
+    Raises:
+        ProtocolError: the type is unknown, or a field is missing or out of its limits.
+    """
+    return _CODEC.decode(frame)

@@ -1,0 +1,170 @@
+"""The text side of a model, without torch: tokens, chat templates, text that grows token by token.
+
+Reads the files that `transformers` writes: `tokenizer.json`, `tokenizer_config.json`,
+`chat_template.jinja`, `generation_config.json`, `config.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from gridnode.errors import BadCheckpoint, BadInput
+
+
+class StreamDecoder:
+    """Turns tokens into text one by one; holds incomplete characters back."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def push(self, token_id: int) -> str:
+        """Return the text that `token_id` completes; empty while a character is incomplete."""
+        return self._stream.step(self._tokenizer, token_id) or ""
+
+
+class TextCodec:
+    """Tokenizer and chat template of one model. Make one with `load_text_codec`."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        chat_template: str | None,
+        special_tokens: Mapping[str, str],
+        stop_ids: frozenset[int],
+    ) -> None:
+        self.stop_ids = stop_ids
+        """Token ids that end an answer."""
+
+        self._tokenizer = tokenizer
+        self._special_tokens = special_tokens
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _raise_template_error
+        self._template = environment.from_string(chat_template) if chat_template else None
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether conversations can be put into words."""
+        return self._template is not None
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of `text`, with the special tokens that begin a text of this model."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=True).ids
+        return ids
+
+    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Return the prompt that asks the model for the next turn.
+
+        Raises:
+            BadInput: the model has no chat template, or the template refuses these messages.
+        """
+        if self._template is None:
+            raise BadInput("this model has no chat template; give a prompt instead of messages (run --raw)")
+        try:
+            return self._template.render(
+                messages=messages, add_generation_prompt=True, **self._special_tokens
+            )
+        except TemplateError as exc:
+            raise BadInput(f"the model's chat template refuses these messages: {exc}") from exc
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the token ids of the prompt that asks the model for the next turn.
+
+        Raises:
+            BadInput: as `render_chat`.
+        """
+        # The template writes the special tokens itself.
+        ids: list[int] = self._tokenizer.encode(self.render_chat(messages), add_special_tokens=False).ids
+        return ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids` without special tokens."""
+        text: str = self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return text
+
+    def stream_decoder(self) -> StreamDecoder:
+        """Return a decoder for one answer."""
+        return StreamDecoder(self._tokenizer)
+
+
+def load_text_codec(directory: Path) -> TextCodec:
+    """Return the text side of the model whose tokenizer files lie in `directory`.
+
+    Raises:
+        BadCheckpoint: there is no readable `tokenizer.json`.
+    """
+    path = directory / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as exc:  # noqa: BLE001 - the library raises bare Exception for every kind of file error
+        raise BadCheckpoint(f"cannot read the tokenizer {path}: {exc}") from exc
+    settings = _read_json(directory / "tokenizer_config.json")
+    special_tokens = {
+        name: _token_text(value)
+        for name, value in settings.items()
+        if name.endswith("_token") and isinstance(value, str | dict)
+    }
+    return TextCodec(
+        tokenizer,
+        chat_template=_chat_template(directory, settings),
+        special_tokens=special_tokens,
+        stop_ids=_stop_ids(directory, tokenizer, special_tokens),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        raise BadCheckpoint(f"cannot read {path}: {exc}") from exc
+    return found if isinstance(found, dict) else {}
+
+
+def _token_text(value: str | dict[str, Any]) -> str:
+    """Return the text of a special token, which older files wrap in a record."""
+    return value if isinstance(value, str) else str(value.get("content", ""))
+
+
+def _chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
+    path = directory / "chat_template.jinja"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several named templates: the default one is for chats
+        named = {str(entry.get("name")): entry.get("template") for entry in template}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _stop_ids(directory: Path, tokenizer: Tokenizer, special_tokens: Mapping[str, str]) -> frozenset[int]:
+    """Return every id that the model's files name as an end of text."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        value = _read_json(directory / name).get("eos_token_id")
+        found.update([value] if isinstance(value, int) else value or [])
+    eos = tokenizer.token_to_id(special_tokens.get("eos_token", ""))
+    return frozenset(found if eos is None else found | {eos})
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    """Return `value` as JSON that keeps letters of all languages, as `transformers` does."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _raise_template_error(message: str) -> None:
+    raise TemplateError(message)

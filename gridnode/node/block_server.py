@@ -1,0 +1,261 @@
+"""Serving blocks: the sessions in which this node is a hop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+
+from gridnode.core.announcements import Serving
+from gridnode.core.ids import PeerId, SessionId, short
+from gridnode.errors import (
+    ContextFull,
+    EngineLost,
+    ErrorCode,
+    GridError,
+    NoCapacity,
+    PeerLost,
+    PeerRefused,
+    ProtocolError,
+    WrongModel,
+    WrongSpan,
+)
+from gridnode.net.transport import Stream
+from gridnode.node.engine_supervisor import EngineSupervisor, StepOutput
+from gridnode.node.links import Links
+from gridnode.wire.codec import encode_message
+from gridnode.wire.frames import Frame
+from gridnode.wire.messages import (
+    MAX_HOPS,
+    MAX_TEXT_CHARACTERS,
+    HopTrace,
+    NextHop,
+    OpenPush,
+    OpenSession,
+    Refused,
+    SessionOpened,
+    Step,
+    StepResult,
+    expect_message,
+)
+
+logger = logging.getLogger("gridnode.node.block_server")
+
+# Each holds a stream and a lease; the KV cache runs out long before on small machines.
+MAX_SESSIONS = 256
+# A push stream may overtake the OpenSession of its session by the difference of two routes.
+PUSH_PATIENCE_S = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class _HopSession:
+    """This node's part in one session."""
+
+    opening: OpenSession
+    client: Stream
+    lease: int
+    push: Stream | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One step at a time: the order of steps is the order of positions."""
+
+
+class BlockServer:
+    """Serves the span of this node to clients and to previous hops.
+
+    Args:
+        serving: Returns what this node serves now, or None while nothing is loaded.
+    """
+
+    def __init__(
+        self, engine: EngineSupervisor, links: Links, *, serving: Callable[[], Serving | None]
+    ) -> None:
+        self._engine = engine
+        self._links = links
+        self._serving = serving
+        self._sessions: dict[SessionId, _HopSession] = {}
+        self._opened = asyncio.Condition()
+
+    @property
+    def open_sessions(self) -> int:
+        """Sessions in which this node is a hop now."""
+        return len(self._sessions)
+
+    async def serve_session(self, stream: Stream, opening: OpenSession) -> None:
+        """Take part in a session until the client ends its stream, or a step fails.
+
+        Cancelling frees the lease and ends the push stream.
+        """
+        try:
+            self._check(opening)
+            async with self._leased(stream, opening) as session:
+                free = self._serving_now().free_cache_tokens
+                await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
+                while (frame := await stream.receive()) is not None:
+                    await self._handle(session, expect_message(frame, Step), frame)
+        except PeerLost:
+            raise  # nobody is left to tell
+        except GridError as exc:
+            logger.info("session %s: %s", opening.session.hex()[:8], exc)
+            await _refuse(stream, exc)
+        finally:
+            stream.finish()
+
+    async def serve_push(self, stream: Stream, opening: OpenPush) -> None:
+        """Take the steps of a session from the previous hop, until it ends the stream.
+
+        A step that fails is answered on the client's stream: the client decides what to do.
+        """
+        peer_id = stream.connection.peer_id
+        session = await self._expected(opening.session, peer_id)
+        try:
+            while (frame := await stream.receive()) is not None:
+                await self._handle(session, expect_message(frame, Step), frame)
+        except PeerLost as exc:
+            await _refuse(session.client, _lost(peer_id, exc))
+        except GridError as exc:
+            await _refuse(session.client, exc)
+            raise
+        finally:
+            stream.reset()
+
+    async def _expected(self, session_id: SessionId, peer_id: PeerId) -> _HopSession:
+        """Return the session that `peer_id` may push to; wait a little for its client.
+
+        Raises:
+            ProtocolError: no client opened such a session, or it named another previous hop.
+        """
+        try:
+            async with asyncio.timeout(PUSH_PATIENCE_S), self._opened:
+                await self._opened.wait_for(lambda: session_id in self._sessions)
+        except TimeoutError as exc:
+            raise ProtocolError(f"{short(peer_id)} pushes to an unknown session") from exc
+        session = self._sessions[session_id]
+        if session.opening.previous != peer_id:
+            raise ProtocolError(f"{short(peer_id)} pushes to a session of other hops")
+        return session
+
+    def _serving_now(self) -> Serving:
+        serving = self._serving()
+        if serving is None:
+            raise NoCapacity("this node is not serving any blocks now; choose another, or try again later")
+        return serving
+
+    def _check(self, opening: OpenSession) -> None:
+        serving = self._serving_now()
+        if opening.manifest != serving.model.manifest:
+            raise WrongModel(f"{serving.model} is served here, not the weights {opening.manifest[:12]}")
+        if opening.span not in serving.span:
+            raise WrongSpan(f"blocks {serving.span} are served here, not {opening.span}")
+        if opening.max_tokens > serving.max_session_tokens:
+            raise ContextFull(opening.max_tokens, serving.max_session_tokens)
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise NoCapacity(f"{MAX_SESSIONS} sessions are open on this node, no more are taken")
+        if opening.session in self._sessions:
+            raise ProtocolError("this session is open already")
+
+    @contextlib.asynccontextmanager
+    async def _leased(self, stream: Stream, opening: OpenSession) -> AsyncIterator[_HopSession]:
+        """Hold a lease and the link to the next hop for as long as the session lasts."""
+        lease = await self._engine.open_lease(
+            opening.span, batch=opening.batch, max_tokens=opening.max_tokens
+        )
+        session = _HopSession(opening, stream, lease)
+        try:
+            if opening.next_hop is not None:
+                await self._reach(opening.next_hop)
+            async with self._opened:
+                self._sessions[opening.session] = session
+                self._opened.notify_all()
+            yield session
+        finally:
+            self._sessions.pop(opening.session, None)
+            if session.push is not None:
+                session.push.finish()
+            with contextlib.suppress(EngineLost):  # the lease died with the worker
+                await self._engine.close_lease(lease)
+
+    async def _reach(self, next_hop: NextHop) -> None:
+        """Dial the next hop before the first step needs it."""
+        try:
+            await self._links.connect(next_hop.peer_id, next_hop.addresses)
+        except PeerLost as exc:
+            raise _lost(next_hop.peer_id, exc) from exc
+
+    async def _handle(self, session: _HopSession, step: Step, frame: Frame) -> None:
+        """Compute one step and send the result on."""
+        clock = asyncio.get_running_loop().time
+        arrived_at = clock()
+        async with session.lock:
+            is_last = session.opening.next_hop is None
+            output = await self._engine.step(
+                session.lease,
+                frame.body,
+                step.tensor,
+                position=step.position,
+                output=step.output if is_last else "hidden",
+                sampling=session.opening.sampling if is_last else None,
+                history=step.history if is_last else (),
+            )
+            await self._send_on(session, step, output, len(frame.body), lambda: clock() - arrived_at)
+
+    async def _send_on(
+        self,
+        session: _HopSession,
+        step: Step,
+        output: StepOutput,
+        received_bytes: int,
+        elapsed_s: Callable[[], float],
+    ) -> None:
+        """Push hidden states to the next hop; answer the client at the last one."""
+        if len(step.trace) >= MAX_HOPS:
+            raise ProtocolError(f"a step has passed {MAX_HOPS} hops")
+        trace = (
+            *step.trace,
+            HopTrace(
+                compute_s=output.compute_s,
+                hop_s=elapsed_s(),
+                received_bytes=received_bytes,
+                sent_bytes=len(output.body),
+            ),
+        )
+        if session.opening.next_hop is None:
+            result = StepResult(step=step.step, tensor=output.tensor, trace=trace)
+            await session.client.send(encode_message(result, output.body))
+        else:
+            await self._push(
+                session, session.opening.next_hop, replace(step, tensor=output.tensor, trace=trace), output
+            )
+
+    async def _push(self, session: _HopSession, next_hop: NextHop, step: Step, output: StepOutput) -> None:
+        """Send `step` with the hidden states of `output` to the next hop.
+
+        Raises:
+            PeerRefused: the next hop is gone; named, because the client has no other way to know which.
+        """
+        try:
+            if session.push is None:
+                connection = await self._links.connect(next_hop.peer_id, next_hop.addresses)
+                session.push = await connection.open_stream()
+                await session.push.send(encode_message(OpenPush(session=session.opening.session)))
+            await session.push.send(encode_message(step, output.body))
+        except PeerLost as exc:
+            raise _lost(next_hop.peer_id, exc) from exc
+
+
+def _lost(peer_id: PeerId, error: PeerLost) -> PeerRefused:
+    text = f"node {short(peer_id)} is gone: {error}"
+    return PeerRefused(text, reason=ErrorCode.PEER_LOST, peer_id=peer_id)
+
+
+async def _refuse(stream: Stream, error: GridError) -> None:
+    """Tell the client why its session ends here, if it can still hear it."""
+    refused = Refused(
+        code=error.reason if isinstance(error, PeerRefused) else error.code,
+        text=str(error)[:MAX_TEXT_CHARACTERS],
+        blamed=PeerId(error.peer_id) if isinstance(error, PeerRefused) else None,
+    )
+    with contextlib.suppress(GridError):
+        await stream.send(encode_message(refused))
+        stream.finish()

@@ -1,0 +1,277 @@
+"""Keeping one engine worker alive: spawned, watched, restarted with growing waits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gridnode.core.sampling import SamplingParams
+from gridnode.core.spans import Span
+from gridnode.engine.requests import (
+    CloseLease,
+    EngineConfig,
+    LeaseClosed,
+    LeaseOpened,
+    Load,
+    Loaded,
+    OpenLease,
+    Progress,
+    StepAnswer,
+    StepRequest,
+)
+from gridnode.errors import BadInput, EngineLost, GridError
+from gridnode.node.engine_link import EngineLink
+from gridnode.wire.messages import Output
+from gridnode.wire.tensors import TensorHeader
+
+logger = logging.getLogger("gridnode.node.engine")
+
+MIN_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 60.0
+# A worker that served this long was healthy: the next crash starts again at the shortest wait.
+HEALTHY_S = 60.0
+# A worker ends at the end of its socket; one that hangs in a kernel is killed after this.
+STOP_TIMEOUT_S = 3.0
+
+
+class EngineState(StrEnum):
+    """What the engine worker is doing."""
+
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    """It died; a new one follows after a wait."""
+
+    FAILED = "failed"
+    """It cannot load its span, and a restart would not help."""
+
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutput:
+    """What one step computed."""
+
+    tensor: TensorHeader
+    body: bytes
+    compute_s: float
+
+
+class EngineSupervisor:
+    """One engine worker, whatever happens to it.
+
+    Args:
+        config: What the worker loads.
+        on_change: Called after every change of `state`, of `progress` and of free cache tokens.
+    """
+
+    def __init__(self, config: EngineConfig, *, on_change: Callable[[], None]) -> None:
+        self.config = config
+        self.state = EngineState.STARTING
+        self.detail = ""
+        """What it is doing, or why it failed: for people."""
+
+        self.progress: Progress | None = None
+        self.loaded: Loaded | None = None
+        """Facts of the loaded span; None unless `state` is READY."""
+
+        self.free_cache_tokens = 0
+        self.num_restarts = 0
+        self.pid: int | None = None
+        self._on_change = on_change
+        self._link: EngineLink | None = None
+        self._leases: dict[int, EngineLink] = {}
+        """The worker that granted each lease: a lease dies with it."""
+
+        self._numbers = itertools.count(1)
+
+    async def run(self) -> None:
+        """Keep a worker running until cancelled, or until it says that it never can."""
+        backoff_s = MIN_BACKOFF_S
+        clock = asyncio.get_running_loop().time
+        try:
+            while True:
+                started_at = clock()
+                try:
+                    await self._run_worker()
+                except BadInput as exc:
+                    self._change(EngineState.FAILED, str(exc))
+                    logger.error("the engine cannot serve %s: %s", self.config.location, exc)
+                    return
+                except GridError as exc:
+                    if clock() - started_at > HEALTHY_S:
+                        backoff_s = MIN_BACKOFF_S
+                    self.num_restarts += 1
+                    self._change(EngineState.RESTARTING, f"{exc}; restarting in {backoff_s:g} s")
+                    logger.warning("%s; restarting in %g s", exc, backoff_s)
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+        finally:
+            if self.state is not EngineState.FAILED:
+                self._change(EngineState.STOPPED, "")
+
+    async def open_lease(self, span: Span, *, batch: int, max_tokens: int) -> int:
+        """Reserve KV cache for a session and return the lease.
+
+        Raises:
+            CacheFull: it does not fit, with numbers.
+            EngineLost: the worker is not there.
+        """
+        link = self._ready_link()
+        lease = next(self._numbers)
+        request = OpenLease(number=0, lease=lease, span=span, batch=batch, max_tokens=max_tokens)
+        try:
+            answer, _ = await link.request(request, LeaseOpened)
+        except asyncio.CancelledError:
+            # The worker may have granted it all the same; nobody else would ever close it.
+            self._leases[lease] = link
+            await self.close_lease(lease)
+            raise
+        self._leases[lease] = link
+        self._set_free(answer.free_cache_tokens)
+        return lease
+
+    async def close_lease(self, lease: int) -> None:
+        """Free a lease. Unknown ones, and those of a worker that died, are free already.
+
+        Shielded from cancelling: a lease must not outlive its session.
+        """
+        link = self._leases.pop(lease, None)
+        if link is None or link is not self._link:
+            return
+        await asyncio.shield(self._close(link, lease))
+
+    async def _close(self, link: EngineLink, lease: int) -> None:
+        with contextlib.suppress(EngineLost):
+            answer, _ = await link.request(CloseLease(number=0, lease=lease), LeaseClosed)
+            self._set_free(answer.free_cache_tokens)
+
+    async def step(
+        self,
+        lease: int,
+        body: bytes | bytearray | memoryview,
+        tensor: TensorHeader,
+        *,
+        position: int,
+        output: Output,
+        sampling: SamplingParams | None = None,
+        history: tuple[int, ...] = (),
+    ) -> StepOutput:
+        """Run new tokens through the blocks of a lease. Cancelling drops the answer.
+
+        Raises:
+            ContextFull: the tokens do not fit into the lease.
+            BadInput, ProtocolError: the step is nonsense.
+            EngineLost: the worker died, now or since the lease was opened.
+        """
+        link = self._leases.get(lease)
+        if link is None or link is not self._link:
+            raise EngineLost("the engine worker was restarted since this session began; open it again")
+        request = StepRequest(
+            number=0,
+            lease=lease,
+            position=position,
+            tensor=tensor,
+            output=output,
+            sampling=sampling,
+            history=history,
+        )
+        answer, answer_body = await link.request(request, StepAnswer, memoryview(body))
+        return StepOutput(tensor=answer.tensor, body=answer_body, compute_s=answer.compute_s)
+
+    def _ready_link(self) -> EngineLink:
+        if self._link is None or self.state is not EngineState.READY:
+            raise EngineLost(f"the engine worker is {self.state}{': ' + self.detail if self.detail else ''}")
+        return self._link
+
+    async def _run_worker(self) -> None:
+        """Run one worker from birth to death.
+
+        Raises:
+            BadInput: it cannot load the span.
+            EngineLost, EngineFailed: it died.
+        """
+        self._change(EngineState.STARTING, "")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            link = await EngineLink.open(ours, on_progress=self._hear_progress)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gridnode.engine.worker",
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+            )
+        self.pid = process.pid
+        self._link = link
+        try:
+            async with asyncio.TaskGroup() as group:
+                loading = group.create_task(self._load(link), name="load")
+                await link.run()
+                loading.cancel()
+        except* GridError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            self._link = self.pid = self.loaded = None
+            self.free_cache_tokens = 0
+            self._leases.clear()
+            await link.aclose()
+            await self._reap(process)
+            lost = EngineLost(f"the engine worker (pid {process.pid}) {_describe_end(process.returncode)}")
+            await link.lose(lost)
+        raise lost
+
+    async def _load(self, link: EngineLink) -> None:
+        self._change(EngineState.LOADING, f"loading blocks {self.config.span}")
+        loaded, _ = await link.request(Load(number=0, config=self.config), Loaded)
+        self.loaded = loaded
+        self.free_cache_tokens = loaded.total_cache_tokens
+        self._change(EngineState.READY, "")
+
+    async def _reap(self, process: asyncio.subprocess.Process) -> None:
+        """Wait for the end of a worker whose socket is closed; kill it if it does not notice."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            await asyncio.shield(process.wait())
+            raise
+
+    def _hear_progress(self, progress: Progress) -> None:
+        self.progress = progress
+        self._on_change()
+
+    def _set_free(self, free_cache_tokens: int) -> None:
+        self.free_cache_tokens = free_cache_tokens
+        self._on_change()
+
+    def _change(self, state: EngineState, detail: str) -> None:
+        self.state, self.detail = state, detail
+        if state is not EngineState.LOADING:
+            self.progress = None
+        self._on_change()
+
+
+def _describe_end(returncode: int | None) -> str:
+    if returncode is None:
+        return "closed its socket"
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        hint = " (out of memory? try fewer --blocks or --quantize int4)" if name == "SIGKILL" else ""
+        return f"was killed by {name}{hint}"
+    return f"ended with exit code {returncode}"

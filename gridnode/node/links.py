@@ -1,0 +1,182 @@
+"""Connections to peers: dialled on demand, accepted, and one of them per peer used for new streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import PeerId, short
+from gridnode.errors import ConnectionClosed, GridError, PeerLost
+from gridnode.net.transport import Connection, Stream, Transport
+
+logger = logging.getLogger("gridnode.node.links")
+
+DIAL_TIMEOUT_S = 5.0
+# Two connections may come of a simultaneous dial; more of one peer are of no use.
+MAX_CONNECTIONS_PER_PEER = 4
+
+StreamHandler = Callable[[Stream], Awaitable[None]]
+ConnectionHandler = Callable[[Connection], Awaitable[None]]
+_Target = tuple[PeerId | None, tuple[Address, ...]]
+
+
+class Links:
+    """The connections of a node.
+
+    Args:
+        transports: Where peers are dialled and accepted. The first one dials peers; the last one
+            dials this node itself, so that a hop at home works like any other.
+        on_stream: Serves one stream that a peer opened; runs in a task of its own.
+        on_connection: Accompanies one connection that this node dialled, while it lasts.
+    """
+
+    def __init__(
+        self, transports: Sequence[Transport], *, on_stream: StreamHandler, on_connection: ConnectionHandler
+    ) -> None:
+        self._transports = transports
+        self._on_stream = on_stream
+        self._on_connection = on_connection
+        self._connections: dict[PeerId, list[Connection]] = {}
+        self._attempts: dict[_Target, asyncio.Task[Connection | GridError]] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who this node is."""
+        return self._transports[0].peer_id
+
+    async def run(self) -> None:
+        """Accept connections and serve their streams until cancelled; then close everything."""
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                for transport in self._transports:
+                    self._group.create_task(self._accept(transport), name="accept")
+        finally:
+            self._group = None
+            for connections in list(self._connections.values()):
+                for connection in list(connections):
+                    await connection.aclose()
+            for transport in self._transports:
+                await transport.aclose()
+
+    def connections(self) -> Mapping[PeerId, Connection]:
+        """Return the connection to use for each connected peer, this node itself left out."""
+        return {
+            peer_id: self._preferred(connections)
+            for peer_id, connections in self._connections.items()
+            if peer_id != self.peer_id
+        }
+
+    async def connect(self, peer_id: PeerId, addresses: Sequence[Address]) -> Connection:
+        """Return a connection to `peer_id`; dial it if there is none. Cancelling is safe.
+
+        Raises:
+            PeerLost: it does not answer at any of `addresses`.
+            Unauthentic: somebody else answers there.
+        """
+        if connections := self._connections.get(peer_id):
+            return self._preferred(connections)
+        if peer_id == self.peer_id:
+            own = self._transports[-1]
+            return await self._dial_once(own, peer_id, (own.address,))
+        return await self._dial_once(self._transports[0], peer_id, tuple(addresses))
+
+    async def join(self, address: Address) -> Connection:
+        """Connect to whoever listens at `address`. Cancelling is safe.
+
+        Raises:
+            PeerLost: nobody answers.
+        """
+        return await self._dial_once(self._transports[0], None, (address,))
+
+    async def _dial_once(
+        self, transport: Transport, peer_id: PeerId | None, addresses: tuple[Address, ...]
+    ) -> Connection:
+        """Share one attempt among all who want the same peer at the same time."""
+        target = (peer_id, addresses)
+        attempt = self._attempts.get(target)
+        if attempt is None:
+            if self._group is None:
+                raise ConnectionClosed("the node is not running")
+            attempt = self._group.create_task(self._attempt(transport, target), name="dial")
+            self._attempts[target] = attempt
+        outcome = await asyncio.shield(attempt)
+        if isinstance(outcome, GridError):
+            raise outcome
+        return outcome
+
+    async def _attempt(self, transport: Transport, target: _Target) -> Connection | GridError:
+        """Return the error as a value: raised, it would stop the task group."""
+        try:
+            return await self._dial(transport, *target)
+        except GridError as exc:
+            return exc
+        finally:
+            del self._attempts[target]
+
+    async def _dial(
+        self, transport: Transport, peer_id: PeerId | None, addresses: tuple[Address, ...]
+    ) -> Connection:
+        lost: GridError = PeerLost(f"no address of node {short(peer_id) if peer_id else '?'} is known")
+        for address in addresses:
+            try:
+                connection = await transport.dial(address, peer_id=peer_id, timeout_s=DIAL_TIMEOUT_S)
+            except GridError as exc:
+                logger.debug("dial %s: %s", address, exc)
+                lost = exc
+                continue
+            self._adopt(connection)
+            return connection
+        raise lost
+
+    async def _accept(self, transport: Transport) -> None:
+        while True:
+            self._adopt(await transport.accept())
+
+    def _adopt(self, connection: Connection) -> None:
+        assert self._group is not None
+        known = self._connections.setdefault(connection.peer_id, [])
+        if len(known) >= MAX_CONNECTIONS_PER_PEER:
+            self._group.create_task(connection.aclose(), name="refuse")
+            return
+        known.append(connection)
+        logger.debug("connected to %s at %s", short(connection.peer_id), connection.address)
+        self._group.create_task(self._accompany(connection), name=f"link {short(connection.peer_id)}")
+
+    async def _accompany(self, connection: Connection) -> None:
+        """Serve the streams of `connection` while it lasts."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                if connection.is_client:
+                    group.create_task(self._guard(self._on_connection(connection)), name="news")
+                while True:
+                    stream = await connection.accept_stream()
+                    group.create_task(self._guard(self._on_stream(stream)), name="stream")
+        except* (PeerLost, ConnectionClosed) as group_error:
+            logger.info("link to %s ended: %s", short(connection.peer_id), group_error.exceptions[0])
+        finally:
+            remaining = [known for known in self._connections[connection.peer_id] if known is not connection]
+            if remaining:
+                self._connections[connection.peer_id] = remaining
+            else:
+                del self._connections[connection.peer_id]
+            await connection.aclose()
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        """Keep the failure of one stream from the others: this is the edge of a task that serves a peer."""
+        try:
+            await work
+        except GridError as exc:
+            logger.debug("stream ended: %s", exc)
+        except Exception:
+            logger.exception("a stream handler failed")
+
+    def _preferred(self, connections: list[Connection]) -> Connection:
+        """Return the one that both ends choose: its client has the smaller peer id."""
+
+        def client_id(connection: Connection) -> PeerId:
+            return self.peer_id if connection.is_client else connection.peer_id
+
+        return min(connections, key=client_id)

@@ -1,0 +1,282 @@
+"""Keeping the view of the swarm fresh: announcements made, passed on and expired."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gridnode import __version__
+from gridnode.core.addresses import Address
+from gridnode.core.announcements import Announcement
+from gridnode.core.ids import PeerId, short
+from gridnode.core.swarm import SwarmState
+from gridnode.errors import GridError, ProtocolError
+from gridnode.net.transport import Connection, Stream
+from gridnode.node.links import Links
+from gridnode.wire.codec import encode_message
+from gridnode.wire.messages import (
+    MAX_ANNOUNCEMENTS_PER_MESSAGE,
+    PROTOCOL_VERSION,
+    Announce,
+    Hello,
+    SignedAnnouncement,
+    expect_message,
+)
+from gridnode.wire.signing import sign_announcement, verify_announcement
+
+logger = logging.getLogger("gridnode.node.membership")
+
+# A small swarm is a full mesh, so that sessions open without dialling; a large one dials on demand.
+MAX_MESH_LINKS = 32
+MIN_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 30.0
+GOODBYE_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipConfig:
+    """How a node keeps its view of the swarm fresh."""
+
+    swarm: str
+    """Name of the swarm; peers of another one are refused."""
+
+    join: tuple[Address, ...] = ()
+    """Peers to stay connected to, whether or not they have announced themselves."""
+
+    announce_interval_s: float = 30.0
+    """Seconds between announcements; a change of span or state is announced at once."""
+
+    announcement_ttl_s: float = 90.0
+    """Seconds of silence after which a peer is dropped; at least two intervals."""
+
+    mesh_interval_s: float = 2.0
+    """Seconds between looks for known peers without a link, and for expired announcements."""
+
+    def __post_init__(self) -> None:
+        if self.announcement_ttl_s < 2 * self.announce_interval_s:
+            raise ValueError(
+                f"announcement_ttl_s must be at least {2 * self.announce_interval_s:g}, "
+                f"got {self.announcement_ttl_s:g}"
+            )
+
+
+class _Outbox:
+    """What one neighbour has not been told yet: at most one announcement per peer."""
+
+    def __init__(self, announcements: Sequence[tuple[SignedAnnouncement, float]]) -> None:
+        self._waiting = {signed.peer_id: (signed, made_at) for signed, made_at in announcements}
+        self._filled = asyncio.Event()
+        self.sent = asyncio.Event()
+        """Set while everything that was put has been handed to the connection."""
+        if self._waiting:
+            self._filled.set()
+
+    def put(self, signed: SignedAnnouncement, made_at: float) -> None:
+        self._waiting[signed.peer_id] = (signed, made_at)
+        self._filled.set()
+        self.sent.clear()
+
+    async def take(self, now: Callable[[], float]) -> Announce:
+        """Return some of what waits, with its present age."""
+        if not self._waiting:
+            self.sent.set()
+        await self._filled.wait()
+        count = min(len(self._waiting), MAX_ANNOUNCEMENTS_PER_MESSAGE)
+        taken = [self._waiting.popitem()[1] for _ in range(count)]
+        if not self._waiting:
+            self._filled.clear()
+        return Announce(
+            announcements=tuple(replace(signed, age_s=max(now() - made_at, 0.0)) for signed, made_at in taken)
+        )
+
+
+class Membership:
+    """The swarm as this node sees it.
+
+    Args:
+        describe: Returns this node's announcement for a sequence number and a TTL.
+        sign: Returns the Ed25519 signature of this node.
+    """
+
+    def __init__(
+        self,
+        config: MembershipConfig,
+        links: Links,
+        *,
+        describe: Callable[[int, float], Announcement],
+        sign: Callable[[bytes], bytes],
+    ) -> None:
+        self.swarm = SwarmState()
+        self._config = config
+        self._links = links
+        self._describe = describe
+        self._sign = sign
+        self._signed: dict[PeerId, tuple[SignedAnnouncement, float]] = {}
+        self._outboxes: set[_Outbox] = set()
+        self._sequence = 0
+        self._announce_now = asyncio.Event()
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Announce, expire and stay connected until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._announce_regularly(), name="announce")
+            group.create_task(self._keep_mesh(), name="mesh")
+            for address in self._config.join:
+                group.create_task(self._keep_joined(address), name=f"join {address}")
+
+    def announce(self) -> None:
+        """Announce this node's present state soon; many calls make one announcement."""
+        self._announce_now.set()
+
+    async def say_goodbye(self) -> None:
+        """Tell the neighbours what `describe` says last, for at most a second, before the links close."""
+        self._announce(self._describe)
+        try:
+            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                await asyncio.gather(*(outbox.sent.wait() for outbox in self._outboxes))
+        except TimeoutError:
+            logger.debug("some neighbours did not take the goodbye")
+
+    async def wait_until(self, is_true: Callable[[SwarmState], bool]) -> SwarmState:
+        """Return the first view of the swarm for which `is_true` holds. Cancelling is safe."""
+        while not is_true(self.swarm):
+            self._changed.clear()
+            await self._changed.wait()
+        return self.swarm
+
+    async def greet(self, connection: Connection) -> None:
+        """Exchange news over a connection that this node dialled, while it lasts."""
+        stream = await connection.open_stream()
+        await self._exchange(stream, heard=None)
+
+    async def welcome(self, stream: Stream, hello: Hello) -> None:
+        """Exchange news with a peer that dialled this node, while the stream lasts."""
+        await self._exchange(stream, heard=hello)
+
+    def forget(self, peer_id: PeerId) -> None:
+        """Drop a peer that was seen to be gone, until it announces itself again."""
+        self._update(self.swarm.without(peer_id))
+
+    async def _exchange(self, stream: Stream, *, heard: Hello | None) -> None:
+        hello = Hello(protocol=PROTOCOL_VERSION, version=__version__, swarm=self._config.swarm)
+        await stream.send(encode_message(hello))
+        await self._check(heard or expect_message(await stream.receive(), Hello), stream.connection)
+        outbox = _Outbox(list(self._signed.values()))
+        self._outboxes.add(outbox)
+        try:
+            async with asyncio.TaskGroup() as group:
+                sender = group.create_task(self._send_news(stream, outbox), name="news")
+                try:
+                    await self._receive_news(stream)
+                finally:
+                    sender.cancel()
+        except* GridError as errors:
+            logger.debug("news of %s ended: %s", short(stream.connection.peer_id), errors.exceptions[0])
+        finally:
+            self._outboxes.discard(outbox)
+            stream.reset()
+
+    async def _check(self, hello: Hello, connection: Connection) -> None:
+        if hello.swarm == self._config.swarm:
+            return
+        text = (
+            f"node {short(connection.peer_id)} at {connection.address} belongs to swarm {hello.swarm!r}, "
+            f"this one to {self._config.swarm!r}; start both with the same --swarm"
+        )
+        logger.warning("%s", text)
+        await connection.aclose()
+        raise ProtocolError(text)
+
+    async def _send_news(self, stream: Stream, outbox: _Outbox) -> None:
+        now = asyncio.get_running_loop().time
+        while True:
+            await stream.send(encode_message(await outbox.take(now)))
+
+    async def _receive_news(self, stream: Stream) -> None:
+        while (frame := await stream.receive()) is not None:
+            for signed in expect_message(frame, Announce).announcements:
+                self._hear(signed, verify_announcement(signed))
+
+    def _hear(self, signed: SignedAnnouncement, announcement: Announcement) -> None:
+        """Take over what is new, and pass it on."""
+        if announcement.swarm != self._config.swarm:
+            return
+        now = asyncio.get_running_loop().time()
+        swarm = self.swarm.apply(announcement, now=now, age_s=signed.age_s)
+        if swarm is self.swarm:
+            return
+        self._signed[signed.peer_id] = (signed, now - signed.age_s)
+        for outbox in self._outboxes:
+            outbox.put(signed, now - signed.age_s)
+        self._update(swarm)
+
+    def _update(self, swarm: SwarmState) -> None:
+        before, self.swarm = self.swarm, swarm
+        for peer_id in swarm.peers.keys() - before.peers.keys():
+            announcement = swarm.peers[peer_id].announcement
+            logger.info("peer %s joined: %s", short(peer_id), announcement.public_name or "no name")
+        for peer_id in before.peers.keys() - swarm.peers.keys():
+            logger.info("peer %s left", short(peer_id))
+        self._changed.set()
+
+    def _announce(self, describe: Callable[[int, float], Announcement]) -> None:
+        # Milliseconds since 1970 grow over restarts; the counter keeps them growing within one.
+        self._sequence = max(self._sequence + 1, int(time.time() * 1000))
+        announcement = describe(self._sequence, self._config.announcement_ttl_s)
+        self._hear(sign_announcement(announcement, self._sign), announcement)
+
+    async def _announce_regularly(self) -> None:
+        while True:
+            self._announce_now.clear()
+            self._announce(self._describe)
+            try:
+                async with asyncio.timeout(self._config.announce_interval_s):
+                    await self._announce_now.wait()
+            except TimeoutError:
+                pass
+
+    async def _keep_mesh(self) -> None:
+        """Expire what is old; dial known peers without a link, as far as the mesh reaches."""
+        while True:
+            await asyncio.sleep(self._config.mesh_interval_s)
+            self._expire()
+            connected = self._links.connections()
+            # The smaller id dials, so that two nodes do not dial each other at once.
+            missing = [
+                peer.announcement
+                for peer_id, peer in self.swarm.peers.items()
+                if peer_id not in connected and peer_id > self._links.peer_id
+            ]
+            room = max(MAX_MESH_LINKS - len(connected), 0)
+            await asyncio.gather(*map(self._connect, missing[:room]))
+
+    async def _connect(self, announcement: Announcement) -> None:
+        try:
+            await self._links.connect(announcement.peer_id, announcement.addresses)
+        except GridError as exc:
+            logger.debug("no link to %s: %s", short(announcement.peer_id), exc)
+
+    def _expire(self) -> None:
+        swarm = self.swarm.expire(now=asyncio.get_running_loop().time())
+        if swarm is not self.swarm:
+            self._update(swarm)
+        for peer_id in self._signed.keys() - swarm.peers.keys():
+            del self._signed[peer_id]
+
+    async def _keep_joined(self, address: Address) -> None:
+        """Stay connected to whoever listens at `address`, with growing waits between attempts."""
+        backoff_s = MIN_BACKOFF_S
+        while True:
+            try:
+                connection = await self._links.join(address)
+            except GridError as exc:
+                logger.warning("cannot join %s: %s; next attempt in %.1f s", address, exc, backoff_s)
+            else:
+                backoff_s = MIN_BACKOFF_S
+                await connection.wait_closed()
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)

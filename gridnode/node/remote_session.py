@@ -1,0 +1,236 @@
+"""The client's side of a session: hops opened together, steps sent to the first, answers from the last."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import ModelId, PeerId, SessionId, short
+from gridnode.core.routing import Hop, Route
+from gridnode.core.sampling import SamplingParams
+from gridnode.errors import ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
+from gridnode.net.transport import Stream
+from gridnode.node.links import Links
+from gridnode.wire.codec import encode_message
+from gridnode.wire.messages import (
+    HopTrace,
+    NextHop,
+    OpenSession,
+    Output,
+    Refused,
+    SessionOpened,
+    Step,
+    StepKind,
+    StepResult,
+    decode_message,
+)
+from gridnode.wire.tensors import TensorHeader
+
+# Leasing KV cache takes microseconds; a hop that is busy with a long step answers after it.
+OPEN_TIMEOUT_S = 30.0
+# The slowest useful hop: one chunk of a prompt through a large span on an old computer.
+STEP_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """What came back from the last hop for one step."""
+
+    tensor: TensorHeader
+    body: bytes | bytearray | memoryview
+    trace: tuple[HopTrace, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionPlan:
+    """What is asked of every hop of a session."""
+
+    model: ModelId
+    route: Route
+    max_tokens: int
+    batch: int = 1
+    sampling: SamplingParams | None = None
+
+
+class RemoteSession:
+    """A session through the hops of a route. Use as an async context manager; closing frees every lease.
+
+    Args:
+        addresses: Where each hop of the route listens.
+    """
+
+    def __init__(
+        self, links: Links, plan: SessionPlan, *, addresses: Mapping[PeerId, Sequence[Address]]
+    ) -> None:
+        self.plan = plan
+        self.session_id = SessionId(secrets.token_bytes(16))
+        self._links = links
+        self._addresses = addresses
+        self._streams: dict[int, Stream] = {}
+        """By number of the hop, as they are opened."""
+
+        self._listeners: list[asyncio.Task[None]] = []
+        self._pending: dict[int, asyncio.Future[StepOutcome]] = {}
+        self._failure: GridError | None = None
+        self._num_steps = 0
+
+    async def __aenter__(self) -> Self:
+        """Open the session on all hops at once.
+
+        Raises:
+            PeerRefused: a hop refused or is gone; `reason` tells why, `peer_id` whom to avoid.
+            PeerLost: a hop does not answer in time.
+        """
+        hops = self.plan.route.hops
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                opened = await asyncio.gather(
+                    *(self._open(i) for i in range(len(hops))), return_exceptions=True
+                )
+            for outcome in opened:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            # Awaited in aclose: the readers of every hop's stream, for results and refusals.
+            self._listeners = [
+                asyncio.create_task(
+                    self._listen(hop, self._streams[i]), name=f"session {self.session_id.hex()[:8]}"
+                )
+                for i, hop in enumerate(hops)
+            ]
+        except TimeoutError as exc:
+            await self.aclose()
+            raise PeerLost(
+                f"a hop of {self.plan.route} did not open the session in {OPEN_TIMEOUT_S:g} s"
+            ) from exc
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def step(
+        self,
+        body: bytes,
+        tensor: TensorHeader,
+        *,
+        position: int,
+        kind: StepKind,
+        output: Output,
+        history: Sequence[int] = (),
+    ) -> StepOutcome:
+        """Run new tokens through every hop and return what the last one answers.
+
+        Several calls may be under way: their steps follow each other through the hops.
+        Cancelling drops the answer; the caches have grown all the same, so close the session
+        or send the next step from the position before.
+
+        Raises:
+            PeerRefused: a hop answered with an error or is gone.
+            PeerLost: no answer came in time.
+        """
+        if self._failure is not None:
+            raise self._failure
+        number = self._num_steps
+        self._num_steps += 1
+        answer: asyncio.Future[StepOutcome] = asyncio.get_running_loop().create_future()
+        self._pending[number] = answer
+        message = Step(
+            step=number, position=position, kind=kind, output=output, tensor=tensor, history=tuple(history)
+        )
+        try:
+            await self._streams[0].send(encode_message(message, body))
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                return await answer
+        except TimeoutError as exc:
+            raise PeerLost(f"no answer from {self.plan.route} in {STEP_TIMEOUT_S:g} s") from exc
+        finally:
+            del self._pending[number]
+
+    async def aclose(self) -> None:
+        """Free the lease on every hop at once. Safe to call more than once."""
+        for stream in self._streams.values():
+            stream.reset()
+        for listener in self._listeners:
+            listener.cancel()
+        await asyncio.gather(*self._listeners, return_exceptions=True)
+
+    async def _open(self, index: int) -> None:
+        hops = self.plan.route.hops
+        hop = hops[index]
+        following = hops[index + 1] if index + 1 < len(hops) else None
+        opening = OpenSession(
+            session=self.session_id,
+            manifest=self.plan.model.manifest,
+            span=hop.span,
+            batch=self.plan.batch,
+            max_tokens=self.plan.max_tokens,
+            previous=hops[index - 1].peer_id if index else None,
+            next_hop=self._next_hop(following) if following else None,
+            sampling=self.plan.sampling if following is None else None,
+        )
+        try:
+            connection = await self._links.connect(hop.peer_id, self._addresses.get(hop.peer_id, ()))
+            self._streams[index] = stream = await connection.open_stream()
+            await stream.send(encode_message(opening))
+            frame = await stream.receive()
+        except PeerLost as exc:
+            raise _lost(hop, str(exc)) from exc
+        if frame is None:
+            raise _lost(hop, "it ended the session before it began")
+        message = decode_message(frame)
+        if isinstance(message, Refused):
+            raise _refused(hop, message)
+        if not isinstance(message, SessionOpened):
+            raise ProtocolError(f"{type(message).__name__} came where SessionOpened was expected")
+
+    def _next_hop(self, hop: Hop) -> NextHop:
+        return NextHop(peer_id=hop.peer_id, addresses=tuple(self._addresses.get(hop.peer_id, ())))
+
+    async def _listen(self, hop: Hop, stream: Stream) -> None:
+        """Take the results and refusals of one hop until its stream ends."""
+        try:
+            while (frame := await stream.receive()) is not None:
+                self._take(hop, decode_message(frame), frame.body)
+            self._fail(_lost(hop, "it ended the session"))
+        except PeerLost as exc:
+            self._fail(_lost(hop, str(exc)))
+        except GridError as exc:
+            self._fail(exc)
+
+    def _take(self, hop: Hop, message: object, body: bytes | bytearray | memoryview) -> None:
+        if isinstance(message, Refused):
+            raise _refused(hop, message)
+        if not isinstance(message, StepResult):
+            raise ProtocolError(f"node {short(hop.peer_id)} sent {type(message).__name__} in a session")
+        answer = self._pending.get(message.step)
+        if answer is not None and not answer.done():
+            answer.set_result(StepOutcome(tensor=message.tensor, body=body, trace=message.trace))
+
+    def _fail(self, error: GridError) -> None:
+        """End every step under way and refuse new ones: a session with a lost hop is over."""
+        self._failure = self._failure or error
+        for answer in self._pending.values():
+            if not answer.done():
+                answer.set_exception(self._failure)
+
+
+def _lost(hop: Hop, text: str) -> PeerRefused:
+    return PeerRefused(
+        f"node {short(hop.peer_id)} with blocks {hop.span} is gone: {text}",
+        reason=ErrorCode.PEER_LOST,
+        peer_id=hop.peer_id,
+    )
+
+
+def _refused(hop: Hop, message: Refused) -> PeerRefused:
+    return PeerRefused(
+        f"node {short(hop.peer_id)} with blocks {hop.span} answered {message.code}: {message.text}",
+        reason=message.code,
+        peer_id=message.blamed or hop.peer_id,
+    )

@@ -1,0 +1,145 @@
+"""Putting what a node knows into the words of the door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gridnode.control.schema import (
+    HopStatus,
+    ModelStatus,
+    PeerStatus,
+    ServingStatus,
+)
+from gridnode.core.announcements import Announcement, Serving
+from gridnode.core.ids import ModelId, PeerId, short, show_peer
+from gridnode.core.routing import Route, RouteRequest, announced_links, lowest_latency_route
+from gridnode.core.swarm import SwarmState
+from gridnode.errors import NoCapacity
+from gridnode.net.transport import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmView:
+    """The swarm as one node sees it at one moment, with its own links."""
+
+    me: PeerId
+    swarm: SwarmState
+    connections: Mapping[PeerId, Connection]
+
+    def rtts(self) -> dict[PeerId, float]:
+        """Return the measured round-trip times in seconds; this node is no time away from itself."""
+        measured = {key: conn.rtt_s for key, conn in self.connections.items() if conn.rtt_s is not None}
+        return {self.me: 0.0, **measured}
+
+    def route(
+        self,
+        model: ModelId,
+        num_blocks: int,
+        *,
+        cache_tokens: int,
+        avoid: frozenset[PeerId] = frozenset(),
+    ) -> Route:
+        """Return the route of lowest latency for a session of `cache_tokens`.
+
+        Raises:
+            NoRoute, CacheFull: as `lowest_latency_route`.
+        """
+        announcements = self.swarm.serving(model)
+        request = RouteRequest(model=model, num_blocks=num_blocks, cache_tokens=cache_tokens, avoid=avoid)
+        return lowest_latency_route(announcements, request, announced_links(announcements, self.rtts()))
+
+    def hops(self, route: Route) -> tuple[HopStatus, ...]:
+        """Return the hops of `route` in the words of the door."""
+        rtts = self.rtts()
+        return tuple(
+            HopStatus(
+                peer_id=show_peer(hop.peer_id),
+                short=short(hop.peer_id),
+                public_name=self._name(hop.peer_id),
+                start=hop.span.start,
+                end=hop.span.end,
+                rtt_s=rtts.get(hop.peer_id),
+            )
+            for hop in route.hops
+        )
+
+    def _name(self, peer_id: PeerId) -> str:
+        peer = self.swarm.peers.get(peer_id)
+        return peer.announcement.public_name if peer else ""
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        """Return every model of the swarm with its gaps and its present route."""
+        return tuple(
+            self._model(model, num_blocks) for model, num_blocks in sorted(self.swarm.models().items())
+        )
+
+    def _model(self, model: ModelId, num_blocks: int) -> ModelStatus:
+        try:
+            route: Route | None = self.route(model, num_blocks, cache_tokens=1)
+        except NoCapacity:
+            route = None
+        return ModelStatus(
+            name=model.name,
+            manifest=model.manifest,
+            num_blocks=num_blocks,
+            gaps=tuple((gap.start, gap.end) for gap in self.swarm.gaps(model, num_blocks)),
+            min_replicas=min(self.swarm.coverage(model, num_blocks), default=0),
+            context_tokens=self.context_tokens(route) if route else 0,
+            route=" > ".join(f"{short(hop.peer_id)} {hop.span}" for hop in route.hops) if route else "",
+        )
+
+    def context_tokens(self, route: Route) -> int:
+        """Return the longest session that every hop of `route` takes."""
+        servings = [self.swarm.peers[hop.peer_id].announcement.serving for hop in route.hops]
+        return min(serving.max_session_tokens for serving in servings if serving)
+
+    def peers(self) -> tuple[PeerStatus, ...]:
+        """Return every peer, this node first, then by span."""
+
+        def order(announcement: Announcement) -> tuple[bool, int, PeerId]:
+            serving = announcement.serving
+            return (
+                announcement.peer_id != self.me,
+                serving.span.start if serving else 1 << 20,
+                announcement.peer_id,
+            )
+
+        announcements = sorted((peer.announcement for peer in self.swarm.peers.values()), key=order)
+        return tuple(self._peer(announcement) for announcement in announcements)
+
+    def _peer(self, announcement: Announcement) -> PeerStatus:
+        is_self = announcement.peer_id == self.me
+        connection = self.connections.get(announcement.peer_id)
+        return PeerStatus(
+            peer_id=show_peer(announcement.peer_id),
+            short=short(announcement.peer_id),
+            public_name=announcement.public_name,
+            version=announcement.version,
+            state=announcement.state.value,
+            is_self=is_self,
+            path="self" if is_self else "direct" if connection else "none",
+            address=str(connection.address)
+            if connection
+            else ", ".join(map(str, announcement.addresses[:1])),
+            rtt_s=connection.rtt_s if connection else None,
+            serving=_serving_status(announcement.serving),
+        )
+
+
+def _serving_status(serving: Serving | None) -> ServingStatus | None:
+    if serving is None:
+        return None
+    return ServingStatus(
+        model=serving.model.name,
+        manifest=serving.model.manifest,
+        num_blocks=serving.num_blocks,
+        start=serving.span.start,
+        end=serving.span.end,
+        quantization=serving.quantization.value,
+        has_embeddings=serving.has_embeddings,
+        has_head=serving.has_head,
+        max_session_tokens=serving.max_session_tokens,
+        free_cache_tokens=serving.free_cache_tokens,
+        decode_tokens_per_s=1.0 / (serving.decode_block_s * len(serving.span)),
+    )
