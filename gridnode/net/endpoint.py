@@ -17,7 +17,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
-from gridnode.errors import GridError, ProtocolError
+from gridnode.errors import ConnectionClosed, GridError, ProtocolError
 from gridnode.net.handshake_limit import HandshakeLimit
 from gridnode.net.quic_connection import QuicConnection, now_s
 from gridnode.net.quic_settings import QuicSettings
@@ -107,6 +107,13 @@ class Endpoint:
             connection.close(error)
             connection.forget()
         self._socket.close()
+
+    def vanish(self) -> None:
+        """Close the socket without a word to anybody, as a killed process does."""
+        self._keep_alive.cancel()
+        self._socket.close()
+        for connection in self.connections:
+            connection.abandon(ConnectionClosed("this node closed its network socket"))
 
     # --- for connections: PacketCarrier ---
 

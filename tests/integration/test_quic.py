@@ -1,0 +1,361 @@
+"""What only QUIC has: handshakes with strangers, noise on the socket, and ports."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gc
+import os
+import random
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aioquic.quic import events
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection as SansIoConnection
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import NameOID
+
+from gridnode.core.addresses import Address
+from gridnode.errors import AddressInUse, BadInput, PeerLost, ProtocolError
+from gridnode.net.identity import Identity
+from gridnode.net.quic import QuicTransport
+from gridnode.net.quic_connection import ALPN, QuicConnection, now_s
+from gridnode.net.quic_settings import QuicSettings
+from gridnode.wire.frames import Frame
+
+LOOPBACK = Address("127.0.0.1", 0)
+TIMEOUT_S = 10.0
+NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stranger")])
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(60):
+            await main
+
+    asyncio.run(limited())
+    gc.collect()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110 - the tables that it looks at have no events
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def node(**options: Any) -> AsyncIterator[QuicTransport]:
+    transport = QuicTransport(Identity.generate(), LOOPBACK, **options)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+        assert transport.endpoint.connections == ()
+        assert transport.endpoint.routes == 0
+
+
+class Stranger:
+    """A client that speaks QUIC by its own rules, on a socket of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        configuration = QuicConfiguration(
+            alpn_protocols=[ALPN], verify_mode=ssl.CERT_NONE, server_name="gridnode"
+        )
+        for name, value in options.items():
+            setattr(configuration, name, value)
+        self.quic = SansIoConnection(configuration=configuration)
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.sock.setblocking(False)
+
+    async def connect(self, address: Address) -> events.ConnectionTerminated:
+        """Try the handshake, ask for a stream, and return how the node ended it."""
+        loop = asyncio.get_running_loop()
+        self.quic.connect(tuple(address), now=now_s())
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                for data, destination in self.quic.datagrams_to_send(now=now_s()):
+                    self.sock.sendto(data, destination)
+                data, source = await loop.sock_recvfrom(self.sock, 65535)
+                self.quic.receive_datagram(data, source, now=now_s())
+                while (event := self.quic.next_event()) is not None:
+                    if isinstance(event, events.HandshakeCompleted):
+                        self.quic.send_stream_data(0, b"let me in")
+                if self.quic._close_event is not None:
+                    self.sock.close()
+                    return self.quic._close_event
+
+
+def rsa_certificate() -> dict[str, Any]:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(NAME)
+        .issuer_name(NAME)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.datetime(2020, 1, 1))
+        .not_valid_after(datetime.datetime(2040, 1, 1))
+        .sign(key, hashes.SHA256())
+    )
+    return {"certificate": certificate, "private_key": key}
+
+
+def foreign_certificate() -> dict[str, Any]:
+    """Return a certificate that another key signed, as if an authority had."""
+    key, authority = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(NAME)
+        .issuer_name(NAME)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.datetime(2020, 1, 1))
+        .not_valid_after(datetime.datetime(2040, 1, 1))
+        .sign(authority, None)
+    )
+    return {"certificate": certificate, "private_key": key}
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (dict, "no certificate"),
+        (rsa_certificate, "instead of Ed25519"),
+        (foreign_certificate, "not signed by its own key"),
+    ],
+    ids=["no certificate", "rsa", "foreign signature"],
+)
+def test_client_without_a_proper_certificate_is_refused(
+    options: Callable[[], dict[str, Any]], reason: str
+) -> None:
+    async def main() -> None:
+        async with node() as server:
+            accepting = asyncio.create_task(server.accept())
+            ended = await Stranger(**options()).connect(server.address)
+            assert reason in ended.reason_phrase
+            assert 0x100 <= ended.error_code <= 0x1FF
+            assert not accepting.done()
+            accepting.cancel()
+            await asyncio.gather(accepting, return_exceptions=True)
+
+    run(main())
+
+
+def test_another_protocol_is_refused() -> None:
+    async def main() -> None:
+        async with node() as server:
+            ended = await Stranger(alpn_protocols=["h3"]).connect(server.address)
+            assert ended.error_code == 0x100 + 120
+            await until(lambda: server.endpoint.connections == ())
+
+    run(main())
+
+
+def test_noise_leaves_no_state() -> None:
+    async def main() -> None:
+        async with node() as server:
+            source = random.Random(7)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for _ in range(400):
+                    noise = source.randbytes(source.choice([0, 1, 5, 6, 20, 1199, 1200, 1500]))
+                    sock.sendto(noise, server.address)
+                    # Shaped like the first packet of a connection, which is where state begins.
+                    initial = bytes([0xC0 | source.randrange(16)]) + b"\0\0\0\1\x08" + source.randbytes(1300)
+                    sock.sendto(initial, server.address)
+            async with node() as client:
+                await client.dial(server.address, peer_id=server.peer_id, timeout_s=TIMEOUT_S)
+                assert len(server.endpoint.connections) == 1
+            await until(lambda: server.endpoint.routes == 0)
+
+    run(main())
+
+
+def test_noise_on_a_connection_does_not_end_it() -> None:
+    async def main() -> None:
+        async with node() as server, node() as client:
+            dialled = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            accepted = await server.accept()
+            stream = await dialled.open_stream()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for _ in range(200):
+                    packet = b"\x40" + accepted.quic.host_cid + os.urandom(60)
+                    sock.sendto(packet, server.address)
+            await stream.send(Frame(0x10, body=b"x"))
+            assert await (await accepted.accept_stream()).receive() == Frame(0x10, body=b"x")
+
+    run(main())
+
+
+def test_small_first_bytes_go_to_the_raw_hook() -> None:
+    async def main() -> None:
+        seen: list[bytes] = []
+        async with node(on_raw=lambda data, _: seen.append(data)) as one, node() as other:
+            destination = tuple(one.address)
+            for packet in (b"\x0fping", b"\x3f", b"\x40quic", b"\x80neither"):
+                other.endpoint.send_raw(packet, destination)
+            other.endpoint.send_raw(b"\x0elast", destination)
+            await until(lambda: b"\x0elast" in seen)
+            assert seen == [b"\x0fping", b"\x3f", b"\x0elast"]
+
+    run(main())
+
+
+def test_two_nodes_may_dial_each_other_at_once() -> None:
+    async def main() -> None:
+        async with node() as one, node() as other, asyncio.TaskGroup() as group:
+            group.create_task(one.dial(other.address, peer_id=other.peer_id, timeout_s=TIMEOUT_S))
+            group.create_task(other.dial(one.address, peer_id=one.peer_id, timeout_s=TIMEOUT_S))
+            assert not (await one.accept()).is_client
+            assert not (await other.accept()).is_client
+
+    run(main())
+
+
+def test_connections_above_the_limit_get_no_answer() -> None:
+    async def main() -> None:
+        async with node(settings=QuicSettings(max_connections=2)) as server, node() as client:
+            for _ in range(2):
+                await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            with pytest.raises(PeerLost, match="nobody answered"):
+                await client.dial(server.address, peer_id=None, timeout_s=0.3)
+            assert len(server.endpoint.connections) == 2
+
+    run(main())
+
+
+def test_handshakes_above_the_rate_get_no_answer() -> None:
+    async def main() -> None:
+        settings = QuicSettings(handshakes_per_address_per_s=0.5)
+        async with node(settings=settings) as server, node() as client:
+            await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            with pytest.raises(PeerLost, match="nobody answered"):
+                await client.dial(server.address, peer_id=None, timeout_s=0.3)
+
+    run(main())
+
+
+def test_connections_that_nobody_accepts_are_refused_as_busy() -> None:
+    async def main() -> None:
+        settings = QuicSettings(max_waiting_connections=1)
+        async with node(settings=settings) as server, node() as client:
+            await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            refused = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            await refused.wait_closed()
+            with pytest.raises(PeerLost, match="busy"):
+                await refused.open_stream()
+
+    run(main())
+
+
+def test_handshake_that_never_ends_is_given_up() -> None:
+    async def main() -> None:
+        async with node(settings=QuicSettings(handshake_timeout_s=0.1)) as server:
+            quic = SansIoConnection(
+                configuration=QuicConfiguration(alpn_protocols=[ALPN], verify_mode=ssl.CERT_NONE)
+            )
+            quic.connect(tuple(server.address), now=now_s())
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for data, destination in quic.datagrams_to_send(now=now_s()):
+                    sock.sendto(data, destination)
+                await until(lambda: len(server.endpoint.connections) == 1)
+                await until(lambda: server.endpoint.connections[0].is_closed)
+            await until(lambda: server.endpoint.connections == ())
+
+    run(main())
+
+
+def test_port_in_use_names_who_holds_it() -> None:
+    async def main() -> None:
+        async with node() as first:
+            with pytest.raises(
+                AddressInUse, match=rf"UDP port {first.address.port} .* process {os.getpid()}"
+            ):
+                QuicTransport(Identity.generate(), first.address)
+
+    run(main())
+
+
+def test_foreign_address_cannot_be_bound() -> None:
+    async def main() -> None:
+        with pytest.raises(BadInput, match=r"192\.0\.2\.1:0"):
+            QuicTransport(Identity.generate(), Address("192.0.2.1", 0))
+
+    run(main())
+
+
+def test_ipv6_socket_reaches_ipv4_and_ipv6() -> None:
+    async def main() -> None:
+        async with node() as four:
+            try:
+                both = QuicTransport(Identity.generate(), Address("::", 0))
+                loopback = QuicTransport(Identity.generate(), Address("::1", 0))
+            except BadInput as exc:
+                pytest.skip(f"no IPv6 here: {exc}")
+            to_four = await both.dial(four.address, peer_id=four.peer_id, timeout_s=TIMEOUT_S)
+            assert to_four.address == four.address
+            to_six = await both.dial(loopback.address, peer_id=loopback.peer_id, timeout_s=TIMEOUT_S)
+            assert to_six.address == loopback.address
+            back = await four.dial(
+                Address("127.0.0.1", both.address.port), peer_id=both.peer_id, timeout_s=TIMEOUT_S
+            )
+            assert back.peer_id == both.peer_id
+            await both.aclose()
+            await loopback.aclose()
+
+    run(main())
+
+
+def test_silence_without_streams_is_bridged_by_pings() -> None:
+    async def main() -> None:
+        settings = QuicSettings(idle_timeout_s=2.5, idle_ping_interval_s=0.1)
+        async with node(settings=settings) as server, node(settings=settings) as client:
+            dialled = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(4):
+                    await dialled.wait_closed()
+
+    run(main())
+
+
+def test_peer_that_violates_quic_is_closed_with_a_protocol_error() -> None:
+    async def main() -> None:
+        async with node() as server, node() as client:
+            dialled = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            accepted = await server.accept()
+            # A stream above the limit that the server gave.
+            dialled.quic._remote_max_streams_bidi = 10_000
+            dialled.quic.send_stream_data(4 * 5000, b"x")
+            dialled.flush()
+            with pytest.raises(ProtocolError, match="violated QUIC"):
+                await accepted.accept_stream()
+            with pytest.raises(PeerLost, match="QUIC error"):
+                await dialled.accept_stream()
+
+    run(main())
+
+
+def test_datagrams_grow_on_loopback_and_shrink_when_they_do_not_pass() -> None:
+    async def main() -> None:
+        async with node() as server, node() as client:
+            dialled = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            accepted = await server.accept()
+            assert dialled.quic.max_datagram_bytes == 16_000
+            dialled._send_failed(OSError(90, "Message too long"))
+            assert dialled.quic.max_datagram_bytes == 1200
+            assert isinstance(dialled, QuicConnection)
+            stream = await dialled.open_stream()
+            await stream.send(Frame(0x10, body=bytes(100_000)))
+            frame = await (await accepted.accept_stream()).receive()
+            assert frame is not None
+            assert len(frame.body) == 100_000
+
+    run(main())

@@ -1,0 +1,146 @@
+"""The batched UDP socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+
+import pytest
+
+from gridnode.core.addresses import Address
+from gridnode.errors import BadInput
+from gridnode.net.udp import (
+    Datagram,
+    DatagramSocket,
+    SocketAddress,
+    _batch_end,
+    bind_udp,
+    from_socket_address,
+)
+
+ONE: SocketAddress = ("192.0.2.1", 1)
+OTHER: SocketAddress = ("192.0.2.2", 1)
+
+
+def sized(*sizes: int, to: SocketAddress = ONE) -> list[Datagram]:
+    return [(bytes(size), to) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("datagrams", "end"),
+    [
+        (sized(1200), 1),
+        (sized(1200, 1200, 1200), 3),
+        (sized(1200, 1200, 300, 1200), 3),
+        (sized(300, 1200), 1),
+        (sized(1200) + sized(1200, to=OTHER), 1),
+        (sized(*[1200] * 100), 54),
+        (sized(*[100] * 100), 64),
+        (sized(16_000, 16_000, 16_000, 16_000, 16_000), 4),
+        (sized(65_507, 65_507), 1),
+    ],
+    ids=["one", "equal", "short last", "longer", "other address", "bytes", "segments", "large", "largest"],
+)
+def test_batches_are_what_one_segmented_write_can_carry(datagrams: list[Datagram], end: int) -> None:
+    assert _batch_end(datagrams, 0) == end
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_datagrams_of_all_sizes_arrive_as_they_were_sent(offload: bool) -> None:
+    async def main() -> None:
+        received: list[bytes] = []
+        batches = 0
+        done = asyncio.Event()
+        sent = sized(*[1200] * 70, 1, *[700] * 3, 900, *[16_000] * 6, 5)
+
+        def batch() -> None:
+            nonlocal batches
+            batches += 1
+            if len(received) >= len(sent):
+                done.set()
+
+        reader = DatagramSocket(
+            bind_udp(Address("127.0.0.1", 0)),
+            on_datagram=lambda data, _: received.append(data),
+            on_batch=batch,
+        )
+        writer = DatagramSocket(
+            bind_udp(Address("127.0.0.1", 0)), on_datagram=lambda *_: None, on_batch=lambda: None
+        )
+        if not offload:
+            reader._has_gro = writer._has_gso = False
+            reader._sock.setsockopt(17, 104, 0)
+        destination = writer.to_socket_address(reader.address)
+        assert writer.send([(data, destination) for data, _ in sent]) is None
+        async with asyncio.timeout(5):
+            await done.wait()
+        assert Counter(map(len, received)) == Counter(len(data) for data, _ in sent)
+        assert batches < len(sent)
+        reader.close()
+        reader.close()
+        writer.close()
+
+    asyncio.run(main())
+
+
+def test_refused_segmentation_falls_back_to_single_datagrams() -> None:
+    async def main() -> None:
+        received: list[bytes] = []
+        done = asyncio.Event()
+        reader = DatagramSocket(
+            bind_udp(Address("127.0.0.1", 0)),
+            on_datagram=lambda data, _: received.append(data),
+            on_batch=lambda: done.set() if len(received) == 3 else None,
+        )
+        sock = bind_udp(Address("127.0.0.1", 0))
+
+        class Refusing(socket.socket):
+            def sendmsg(self, *_: object) -> int:
+                raise OSError(22, "Invalid argument")
+
+        writer = DatagramSocket(
+            Refusing(sock.family, sock.type, fileno=sock.detach()),
+            on_datagram=lambda *_: None,
+            on_batch=lambda: None,
+        )
+        destination = writer.to_socket_address(reader.address)
+        assert writer.send([(bytes(100), destination)] * 3) is None
+        async with asyncio.timeout(5):
+            await done.wait()
+        reader.close()
+        writer.close()
+
+    asyncio.run(main())
+
+
+def test_datagram_that_is_too_large_is_reported() -> None:
+    async def main() -> None:
+        sock = DatagramSocket(
+            bind_udp(Address("127.0.0.1", 0)), on_datagram=lambda *_: None, on_batch=lambda: None
+        )
+        failure = sock.send([(bytes(70_000), ("127.0.0.1", 9))])
+        assert failure is not None
+        assert failure.strerror == "Message too long"
+        sock.close()
+
+    asyncio.run(main())
+
+
+def test_ipv4_socket_refuses_ipv6_addresses() -> None:
+    async def main() -> None:
+        sock = DatagramSocket(
+            bind_udp(Address("127.0.0.1", 0)), on_datagram=lambda *_: None, on_batch=lambda: None
+        )
+        with pytest.raises(BadInput, match="IPv4"):
+            sock.to_socket_address(Address("::1", 1))
+        with pytest.raises(BadInput, match="not an IP address"):
+            sock.to_socket_address(Address("example.org", 1))
+        sock.close()
+
+    asyncio.run(main())
+
+
+def test_ipv4_seen_through_ipv6_is_ipv4_again() -> None:
+    assert from_socket_address(("::ffff:192.0.2.1", 7, 0, 0)) == Address("192.0.2.1", 7)
+    assert from_socket_address(("2001:db8::1", 7, 0, 0)) == Address("2001:db8::1", 7)
