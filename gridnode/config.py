@@ -9,6 +9,7 @@ from gridnode.core.addresses import DEFAULT_PORT, Address
 from gridnode.core.announcements import MAX_PUBLIC_NAME_CHARACTERS
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
+from gridnode.engine.requests import DTypeName, ExecutorName
 from gridnode.paths import state_dir
 
 DEFAULT_API = Address("127.0.0.1", 7337)
@@ -33,10 +34,10 @@ class NodeConfig:
     quantization: QuantFormat = QuantFormat.INT8
     """Format of the blocks' weights in memory."""
 
-    dtype: str = "auto"
+    dtype: DTypeName = "auto"
     """`float32` or `bfloat16` for what is not quantized; `auto` lets the executor choose."""
 
-    executor: str = "auto"
+    executor: ExecutorName = "auto"
     """`torch`, `onnx`, or `auto`: onnx on CPUs where it knows the family."""
 
     memory_bytes: int | None = None

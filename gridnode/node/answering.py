@@ -40,11 +40,11 @@ class Answering:
 
     Args:
         view: Returns the swarm as it is now.
-        codec: Returns the text side of a model, if this node has it.
+        codec: Returns the text side of a model; raises a `GridError` if this node has none.
     """
 
     def __init__(
-        self, links: Links, *, view: Callable[[], SwarmView], codec: Callable[[ModelId], TextCodec | None]
+        self, links: Links, *, view: Callable[[], SwarmView], codec: Callable[[ModelId], TextCodec]
     ) -> None:
         self._links = links
         self._view = view
@@ -55,11 +55,6 @@ class Answering:
         started_at = asyncio.get_running_loop().time()
         model, num_blocks = self._resolve(request.model)
         codec = self._codec(model)
-        if codec is None:
-            raise BadInput(
-                f"this node has no tokenizer of {model.name}; ask a node that was started with "
-                f"'--model {model.name}'"
-            )
         prompt_ids = prompt_tokens(request, codec)
         session, max_new_tokens = await self._open(model, num_blocks, request, len(prompt_ids))
         async with contextlib.aclosing(session):

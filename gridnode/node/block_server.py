@@ -98,7 +98,7 @@ class BlockServer:
             raise  # nobody is left to tell
         except GridError as exc:
             logger.info("session %s: %s", opening.session.hex()[:8], exc)
-            await _refuse(stream, exc)
+            await refuse(stream, exc)
         finally:
             stream.finish()
 
@@ -113,9 +113,9 @@ class BlockServer:
             while (frame := await stream.receive()) is not None:
                 await self._handle(session, expect_message(frame, Step), frame)
         except PeerLost as exc:
-            await _refuse(session.client, _lost(peer_id, exc))
+            await refuse(session.client, _lost(peer_id, exc))
         except GridError as exc:
-            await _refuse(session.client, exc)
+            await refuse(session.client, exc)
             raise
         finally:
             stream.reset()
@@ -249,7 +249,7 @@ def _lost(peer_id: PeerId, error: PeerLost) -> PeerRefused:
     return PeerRefused(text, reason=ErrorCode.PEER_LOST, peer_id=peer_id)
 
 
-async def _refuse(stream: Stream, error: GridError) -> None:
+async def refuse(stream: Stream, error: GridError) -> None:
     """Tell the client why its session ends here, if it can still hear it."""
     refused = Refused(
         code=error.reason if isinstance(error, PeerRefused) else error.code,

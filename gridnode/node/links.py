@@ -26,18 +26,14 @@ class Links:
     """The connections of a node.
 
     Args:
-        transports: Where peers are dialled and accepted. The first one dials peers; the last one
-            dials this node itself, so that a hop at home works like any other.
         on_stream: Serves one stream that a peer opened; runs in a task of its own.
         on_connection: Accompanies one connection that this node dialled, while it lasts.
     """
 
-    def __init__(
-        self, transports: Sequence[Transport], *, on_stream: StreamHandler, on_connection: ConnectionHandler
-    ) -> None:
-        self._transports = transports
+    def __init__(self, *, on_stream: StreamHandler, on_connection: ConnectionHandler) -> None:
         self._on_stream = on_stream
         self._on_connection = on_connection
+        self._transports: Sequence[Transport] = ()
         self._connections: dict[PeerId, list[Connection]] = {}
         self._attempts: dict[_Target, asyncio.Task[Connection | GridError]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -47,8 +43,14 @@ class Links:
         """Who this node is."""
         return self._transports[0].peer_id
 
-    async def run(self) -> None:
-        """Accept connections and serve their streams until cancelled; then close everything."""
+    async def run(self, transports: Sequence[Transport]) -> None:
+        """Accept connections and serve their streams until cancelled; then close everything.
+
+        Args:
+            transports: Where peers are accepted. The first one also dials peers; the last one
+                dials this node itself, so that a hop at home works like any other.
+        """
+        self._transports = transports
         try:
             async with asyncio.TaskGroup() as self._group:
                 for transport in self._transports:

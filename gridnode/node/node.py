@@ -1,0 +1,274 @@
+"""A daemon: its services put together, and the door's view of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import psutil
+
+from gridnode import __version__
+from gridnode.config import NodeConfig
+from gridnode.control.schema import Delta, EngineStatus, Finished, GenerateRequest, NodeStatus, Started
+from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState, Serving
+from gridnode.core.ids import ModelId, PeerId, short, show_peer
+from gridnode.engine.checkpoint import open_checkpoint
+from gridnode.engine.requests import EngineConfig
+from gridnode.engine.text import TextCodec, load_text_codec
+from gridnode.errors import BadInput, GridError, NoCapacity, ProtocolError
+from gridnode.net.identity import load_or_create_identity
+from gridnode.net.memory import MemoryNetwork
+from gridnode.net.quic import QuicTransport
+from gridnode.net.transport import Connection, Stream
+from gridnode.node.answering import Answering
+from gridnode.node.balancer import settle
+from gridnode.node.block_server import BlockServer, refuse
+from gridnode.node.engine_supervisor import EngineState, EngineSupervisor
+from gridnode.node.interfaces import reachable_addresses
+from gridnode.node.links import Links
+from gridnode.node.membership import Membership, MembershipConfig
+from gridnode.node.status import SwarmView
+from gridnode.wire.messages import Hello, OpenPush, OpenSession, decode_message
+
+logger = logging.getLogger("gridnode.node")
+
+# A node that still loads takes part in placement with the speed of an old computer.
+UNMEASURED_BLOCK_S = 0.005
+# Free cache is announced at once when it moved by this share of the whole, otherwise regularly.
+ANNOUNCED_CACHE_SHARE = 0.125
+
+
+class Node:
+    """One daemon. Implements `gridnode.control.interface.NodeControl`. Run it once, with `run`."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.identity = load_or_create_identity(config.state_dir)
+        self.state = PeerState.JOINING
+        self.address = config.listen
+        """Where QUIC listens; the real port once `run` has begun."""
+
+        self._started_at = time.monotonic()
+        self._engine: EngineSupervisor | None = None
+        self._block_server: BlockServer | None = None
+        self._codec: TextCodec | None = None
+        self._serving: Serving | None = None
+        self._announced: tuple[PeerState, int] | None = None
+        self._links = Links(on_stream=self._serve_stream, on_connection=self._greet)
+        self._membership = Membership(
+            MembershipConfig(swarm=config.swarm, join=config.join),
+            self._links,
+            describe=self._describe,
+            sign=self.identity.sign,
+        )
+        self._answering = Answering(self._links, view=self._view, codec=self._codec_of)
+
+    @property
+    def peer_id(self) -> PeerId:
+        """Who this node is."""
+        return self.identity.peer_id
+
+    async def run(self, *, on_listening: Callable[[], None] = lambda: None) -> None:
+        """Join the swarm and serve until cancelled; then say goodbye and close every link.
+
+        Args:
+            on_listening: Called once the QUIC port is open.
+
+        Raises:
+            AddressInUse: another process holds the port.
+            BadCheckpoint, BadInput: the model cannot be served.
+            NoCapacity: not one block fits into the memory budget.
+        """
+        transport = QuicTransport(self.identity, self.config.listen)
+        self.address = transport.address
+        at_home = MemoryNetwork().transport(self.peer_id)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._links.run([transport, at_home]), name="links")
+                group.create_task(self._membership.run(), name="membership")
+                on_listening()
+                try:
+                    await self._serve()
+                finally:
+                    self.state = PeerState.OFFLINE
+                    await self._membership.say_goodbye()
+        except* GridError as errors:
+            raise errors.exceptions[0] from None
+
+    def status(self) -> NodeStatus:
+        """Return what the node is doing now."""
+        view = self._view()
+        return NodeStatus(
+            version=__version__,
+            peer_id=show_peer(self.peer_id),
+            short=short(self.peer_id),
+            public_name=self.config.public_name,
+            swarm=self.config.swarm,
+            state=self.state.value,
+            uptime_s=time.monotonic() - self._started_at,
+            pid=os.getpid(),
+            listen=str(self.address),
+            engine=self._engine_status(),
+            open_sessions=self._block_server.open_sessions if self._block_server else 0,
+            total_cache_tokens=self.config.cache_tokens if self._engine else 0,
+            peers=view.peers(),
+            models=view.models(),
+        )
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Started | Delta | Finished, None]:
+        """Answer `request`; see `NodeControl.generate`."""
+        return self._answering.run(request)
+
+    async def _serve(self) -> None:
+        """Serve the blocks that this node was told, or chooses, for as long as it runs."""
+        if not self.config.model:
+            self.state = PeerState.ONLINE
+            self._membership.announce()
+            await asyncio.get_running_loop().create_future()  # until cancelled
+        checkpoint = await asyncio.to_thread(open_checkpoint, self.config.model)
+        model, facts = checkpoint.model_id, checkpoint.facts
+        span = await settle(self.config, model, facts, self._membership, me=self.peer_id)
+        self._serving = Serving(
+            model=model,
+            num_blocks=facts.num_blocks,
+            span=span,
+            has_embeddings=span.start == 0,
+            has_head=span.end == facts.num_blocks,
+            quantization=self.config.quantization,
+            max_session_tokens=min(facts.max_positions, self.config.cache_tokens),
+            free_cache_tokens=0,
+            decode_block_s=UNMEASURED_BLOCK_S,
+        )
+        engine_config = EngineConfig(
+            location=self.config.model,
+            span=span,
+            quantization=self.config.quantization,
+            dtype=self.config.dtype,
+            executor=self.config.executor,
+            cache_tokens=self.config.cache_tokens,
+            num_threads=self.config.threads,
+        )
+        self._engine = EngineSupervisor(engine_config, on_change=self._engine_changed)
+        self._block_server = BlockServer(self._engine, self._links, serving=self._serving_now)
+        await self._engine.run()
+
+    def _engine_changed(self) -> None:
+        """Follow the engine worker: online while it is ready, and tell the swarm what matters to it."""
+        engine = self._engine
+        if engine is None or self.state is PeerState.OFFLINE or self._serving is None:
+            return
+        is_ready = engine.state is EngineState.READY and engine.loaded is not None
+        if is_ready and self._codec is None and engine.loaded and engine.loaded.text_dir:
+            self._codec = load_text_codec(Path(engine.loaded.text_dir))
+        self.state = PeerState.ONLINE if is_ready else PeerState.JOINING
+        before = self._announced
+        free = engine.free_cache_tokens
+        moved = abs(free - before[1]) if before else 0
+        if (
+            before is None
+            or before[0] is not self.state
+            or moved > ANNOUNCED_CACHE_SHARE * self.config.cache_tokens
+        ):
+            self._announced = (self.state, free)
+            self._membership.announce()
+
+    def _serving_now(self) -> Serving | None:
+        """Return what this node serves with its present figures, or None while its engine is not ready."""
+        return self._described_serving() if self.state is PeerState.ONLINE else None
+
+    def _described_serving(self) -> Serving | None:
+        engine, serving = self._engine, self._serving
+        if serving is None or engine is None or engine.loaded is None:
+            return serving
+        return Serving(
+            model=serving.model,
+            num_blocks=serving.num_blocks,
+            span=serving.span,
+            has_embeddings=engine.loaded.has_embeddings,
+            has_head=engine.loaded.has_head,
+            quantization=serving.quantization,
+            max_session_tokens=engine.loaded.max_session_tokens,
+            free_cache_tokens=engine.free_cache_tokens,
+            decode_block_s=engine.loaded.decode_block_s,
+        )
+
+    def _describe(self, sequence: int, ttl_s: float) -> Announcement:
+        rtts = sorted(self._view().rtts().items(), key=lambda item: item[1])
+        return Announcement(
+            peer_id=self.peer_id,
+            sequence=sequence,
+            ttl_s=ttl_s,
+            state=self.state,
+            swarm=self.config.swarm,
+            addresses=reachable_addresses(self.address),
+            public_name=self.config.public_name,
+            version=__version__,
+            serving=self._described_serving(),
+            rtts=tuple(rtts[:MAX_ANNOUNCED_RTTS]),
+        )
+
+    def _view(self) -> SwarmView:
+        return SwarmView(me=self.peer_id, swarm=self._membership.swarm, connections=self._links.connections())
+
+    def _codec_of(self, model: ModelId) -> TextCodec:
+        if self._serving is None or self._serving.model != model:
+            raise BadInput(
+                f"this node has no tokenizer of {model.name}; ask a node that was started with "
+                f"'--model {model.name}'"
+            )
+        if self._codec is None:
+            raise NoCapacity(f"this node is still loading {model.name}; try again in a moment")
+        return self._codec
+
+    def _engine_status(self) -> EngineStatus:
+        engine = self._engine
+        if engine is None:
+            return EngineStatus(state="none")
+        progress, loaded = engine.progress, engine.loaded
+        return EngineStatus(
+            state=engine.state.value,
+            pid=engine.pid,
+            detail=engine.detail,
+            loaded_blocks=len(engine.config.span) if loaded else progress.loaded_blocks if progress else 0,
+            wanted_blocks=len(engine.config.span),
+            resident_bytes=_resident_bytes(engine.pid),
+            restarts=engine.num_restarts,
+            executor=loaded.executor if loaded else "",
+            dtype=loaded.dtype if loaded else "",
+        )
+
+    async def _greet(self, connection: Connection) -> None:
+        if connection.peer_id != self.peer_id:
+            await self._membership.greet(connection)
+
+    async def _serve_stream(self, stream: Stream) -> None:
+        """Serve one stream that a peer opened: its first message says what it is for."""
+        try:
+            frame = await stream.receive()
+            if frame is None:
+                return
+            message = decode_message(frame)
+            if isinstance(message, Hello):
+                await self._membership.welcome(stream, message)
+            elif isinstance(message, OpenSession) and self._block_server is None:
+                await refuse(stream, NoCapacity("this node serves no blocks"))
+            elif isinstance(message, OpenSession) and self._block_server:
+                await self._block_server.serve_session(stream, message)
+            elif isinstance(message, OpenPush) and self._block_server:
+                await self._block_server.serve_push(stream, message)
+            else:
+                raise ProtocolError(f"a stream cannot begin with {type(message).__name__}")
+        except GridError:
+            stream.reset()
+            raise
+
+
+def _resident_bytes(pid: int | None) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except psutil.Error:
+        return 0
