@@ -109,7 +109,7 @@ def load_text_codec(directory: Path) -> TextCodec:
     path = directory / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as exc:  # noqa: BLE001 - the library raises bare Exception for every kind of file error
+    except Exception as exc:
         raise BadCheckpoint(f"cannot read the tokenizer {path}: {exc}") from exc
     settings = _read_json(directory / "tokenizer_config.json")
     special_tokens = {

@@ -26,22 +26,21 @@ class Links:
     """The connections of a node.
 
     Args:
+        peer_id: Who this node is.
         on_stream: Serves one stream that a peer opened; runs in a task of its own.
         on_connection: Accompanies one connection that this node dialled, while it lasts.
     """
 
-    def __init__(self, *, on_stream: StreamHandler, on_connection: ConnectionHandler) -> None:
+    def __init__(
+        self, peer_id: PeerId, *, on_stream: StreamHandler, on_connection: ConnectionHandler
+    ) -> None:
+        self.peer_id = peer_id
         self._on_stream = on_stream
         self._on_connection = on_connection
         self._transports: Sequence[Transport] = ()
         self._connections: dict[PeerId, list[Connection]] = {}
         self._attempts: dict[_Target, asyncio.Task[Connection | GridError]] = {}
         self._group: asyncio.TaskGroup | None = None
-
-    @property
-    def peer_id(self) -> PeerId:
-        """Who this node is."""
-        return self._transports[0].peer_id
 
     async def run(self, transports: Sequence[Transport]) -> None:
         """Accept connections and serve their streams until cancelled; then close everything.
@@ -80,10 +79,7 @@ class Links:
         """
         if connections := self._connections.get(peer_id):
             return self._preferred(connections)
-        if peer_id == self.peer_id:
-            own = self._transports[-1]
-            return await self._dial_once(own, peer_id, (own.address,))
-        return await self._dial_once(self._transports[0], peer_id, tuple(addresses))
+        return await self._dial_once(peer_id, tuple(addresses))
 
     async def join(self, address: Address) -> Connection:
         """Connect to whoever listens at `address`. Cancelling is safe.
@@ -91,36 +87,36 @@ class Links:
         Raises:
             PeerLost: nobody answers.
         """
-        return await self._dial_once(self._transports[0], None, (address,))
+        return await self._dial_once(None, (address,))
 
-    async def _dial_once(
-        self, transport: Transport, peer_id: PeerId | None, addresses: tuple[Address, ...]
-    ) -> Connection:
+    async def _dial_once(self, peer_id: PeerId | None, addresses: tuple[Address, ...]) -> Connection:
         """Share one attempt among all who want the same peer at the same time."""
         target = (peer_id, addresses)
         attempt = self._attempts.get(target)
         if attempt is None:
             if self._group is None:
-                raise ConnectionClosed("the node is not running")
-            attempt = self._group.create_task(self._attempt(transport, target), name="dial")
+                raise ConnectionClosed("this node is not running")
+            attempt = self._group.create_task(self._attempt(target), name="dial")
             self._attempts[target] = attempt
         outcome = await asyncio.shield(attempt)
         if isinstance(outcome, GridError):
             raise outcome
         return outcome
 
-    async def _attempt(self, transport: Transport, target: _Target) -> Connection | GridError:
+    async def _attempt(self, target: _Target) -> Connection | GridError:
         """Return the error as a value: raised, it would stop the task group."""
         try:
-            return await self._dial(transport, *target)
+            return await self._dial(*target)
         except GridError as exc:
             return exc
         finally:
             del self._attempts[target]
 
-    async def _dial(
-        self, transport: Transport, peer_id: PeerId | None, addresses: tuple[Address, ...]
-    ) -> Connection:
+    async def _dial(self, peer_id: PeerId | None, addresses: tuple[Address, ...]) -> Connection:
+        transport = self._transports[0]
+        if peer_id == self.peer_id:
+            transport = self._transports[-1]
+            addresses = (transport.address,)
         lost: GridError = PeerLost(f"no address of node {short(peer_id) if peer_id else '?'} is known")
         for address in addresses:
             try:

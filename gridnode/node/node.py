@@ -58,7 +58,7 @@ class Node:
         self._codec: TextCodec | None = None
         self._serving: Serving | None = None
         self._announced: tuple[PeerState, int] | None = None
-        self._links = Links(on_stream=self._serve_stream, on_connection=self._greet)
+        self._links = Links(self.peer_id, on_stream=self._serve_stream, on_connection=self._greet)
         self._membership = Membership(
             MembershipConfig(swarm=config.swarm, join=config.join),
             self._links,

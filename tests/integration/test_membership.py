@@ -1,0 +1,183 @@
+"""Announcements between real services over the in-memory transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from waiting import until
+
+from gridnode.core.addresses import Address
+from gridnode.core.announcements import Announcement, PeerState
+from gridnode.core.ids import PeerId
+from gridnode.errors import PeerLost
+from gridnode.net.identity import Identity
+from gridnode.net.memory import MemoryNetwork
+from gridnode.net.transport import Connection, Stream
+from gridnode.node.links import Links
+from gridnode.node.membership import Membership, MembershipConfig
+from gridnode.wire.messages import Hello, expect_message
+
+
+@dataclass
+class Neighbour:
+    """A node that only keeps up with the swarm."""
+
+    identity: Identity
+    links: Links
+    membership: Membership
+    address: Address
+    state: PeerState = PeerState.ONLINE
+
+    @property
+    def peer_id(self) -> PeerId:
+        return self.identity.peer_id
+
+    def knows(self, *others: Neighbour) -> Callable[[object], bool]:
+        wanted = {other.peer_id for other in others} | {self.peer_id}
+        return lambda _: self.membership.swarm.peers.keys() == wanted
+
+
+@asynccontextmanager
+async def neighbour(
+    network: MemoryNetwork, *, join: tuple[Address, ...] = (), swarm: str = "home", ttl_s: float = 90.0
+) -> AsyncIterator[Neighbour]:
+    identity = Identity.generate()
+    transport = network.transport(identity.peer_id)
+    node: Neighbour
+
+    async def greet(connection: Connection) -> None:
+        if connection.peer_id != identity.peer_id:
+            await node.membership.greet(connection)
+
+    async def serve(stream: Stream) -> None:
+        await node.membership.welcome(stream, expect_message(await stream.receive(), Hello))
+
+    def describe(sequence: int, ttl_s: float) -> Announcement:
+        return Announcement(
+            peer_id=identity.peer_id,
+            sequence=sequence,
+            ttl_s=ttl_s,
+            state=node.state,
+            swarm=swarm,
+            addresses=(transport.address,),
+        )
+
+    links = Links(identity.peer_id, on_stream=serve, on_connection=greet)
+    config = MembershipConfig(
+        swarm=swarm, join=join, announce_interval_s=ttl_s / 3, announcement_ttl_s=ttl_s, mesh_interval_s=0.02
+    )
+    membership = Membership(config, links, describe=describe, sign=identity.sign)
+    node = Neighbour(identity, links, membership, transport.address)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(links.run([transport]))
+        keeping = group.create_task(membership.run())
+        await asyncio.sleep(0)  # both begin
+        try:
+            yield node
+        finally:
+            keeping.cancel()
+            running.cancel()
+
+
+def test_three_nodes_know_each_other_through_the_one_they_joined() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with (
+            neighbour(network) as a,
+            neighbour(network, join=(a.address,)) as b,
+            neighbour(network, join=(a.address,)) as c,
+            asyncio.timeout(10),
+        ):
+            await a.membership.wait_until(a.knows(b, c))
+            await b.membership.wait_until(b.knows(a, c))
+            await c.membership.wait_until(c.knows(a, b))
+
+    asyncio.run(scenario())
+
+
+def test_nodes_that_heard_of_each_other_connect_without_the_one_between() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with (
+            neighbour(network) as b,
+            neighbour(network) as a,
+            neighbour(network, join=(a.address, b.address)) as c,
+            asyncio.timeout(10),
+        ):
+            await a.membership.wait_until(a.knows(b, c))
+            await until(lambda: b.peer_id in a.links.connections())
+
+    asyncio.run(scenario())
+
+
+def test_a_goodbye_is_heard_at_once() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with neighbour(network) as a, asyncio.timeout(10):
+            async with neighbour(network, join=(a.address,)) as b:
+                await a.membership.wait_until(a.knows(b))
+                b.state = PeerState.OFFLINE
+                await b.membership.say_goodbye()
+                await a.membership.wait_until(a.knows())
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_dies_expires_and_comes_back() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with (
+            neighbour(network) as a,
+            neighbour(network, join=(a.address,), ttl_s=0.3) as b,
+            asyncio.timeout(10),
+        ):
+            await a.membership.wait_until(a.knows(b))
+            network.cut(a.peer_id, b.peer_id)
+            await a.membership.wait_until(a.knows())
+            network.heal(a.peer_id, b.peer_id)
+            await a.membership.wait_until(a.knows(b))
+
+    asyncio.run(scenario())
+
+
+def test_swarms_of_other_names_do_not_mix(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with (
+            neighbour(network, swarm="home") as a,
+            neighbour(network, swarm="lab", join=(a.address,)) as b,
+            asyncio.timeout(10),
+        ):
+            await until(lambda: "belongs to swarm" in caplog.text)
+            assert a.membership.swarm.peers.keys() == {a.peer_id}
+            assert b.membership.swarm.peers.keys() <= {b.peer_id}
+
+    with caplog.at_level("WARNING", logger="gridnode"):
+        asyncio.run(scenario())
+    assert "start both with the same --swarm" in caplog.text
+
+
+def test_one_dial_serves_all_who_want_the_same_peer() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with neighbour(network) as a, neighbour(network) as b, asyncio.timeout(10):
+            found = await asyncio.gather(*(a.links.connect(b.peer_id, [b.address]) for _ in range(5)))
+            assert len(set(map(id, found))) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_that_does_not_answer_is_lost() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with neighbour(network) as a, asyncio.timeout(10):
+            with pytest.raises(PeerLost):
+                await a.links.connect(PeerId(b"x" * 32), [Address("127.0.0.1", 1)])
+            with pytest.raises(PeerLost, match="no address"):
+                await a.links.connect(PeerId(b"x" * 32), [])
+
+    asyncio.run(scenario())
