@@ -16,7 +16,7 @@ from gridnode.config import NodeConfig
 from gridnode.control.schema import Delta, EngineStatus, Finished, GenerateRequest, NodeStatus, Started
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
-from gridnode.engine.checkpoint import open_checkpoint
+from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.requests import EngineConfig
 from gridnode.engine.text import TextCodec, load_text_codec
 from gridnode.errors import BadInput, GridError, NoCapacity, ProtocolError

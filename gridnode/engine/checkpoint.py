@@ -1,0 +1,177 @@
+"""A model's files: configuration, tensors by name, and nothing loaded before it is asked for.
+
+Imports no torch. Tensor names are those of `transformers`, whatever the file format.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from gridnode.core.ids import ModelId
+from gridnode.core.models import ModelFacts
+from gridnode.core.spans import MAX_BLOCKS
+from gridnode.engine.executor import Array
+from gridnode.engine.manifest import manifest_hash
+from gridnode.errors import BadCheckpoint
+
+# `model.layers.7.`, `transformer.h.7.`, `gpt_neox.layers.7.`
+_BLOCK_NAME = re.compile(r"^(?P<prefix>(?:.*\.)?(?:layers|h|blocks))\.(?P<index>\d+)\.")
+_EMBED_NAME = re.compile(r"(?:^|\.)(?:embed_tokens|word_embeddings|wte|embed_in)\.weight$")
+_HEAD_NAME = re.compile(r"^(?:lm_head|embed_out)\.weight$")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where a tensor is and what it looks like."""
+
+    weight_file: str
+    shape: tuple[int, ...]
+
+    @property
+    def num_params(self) -> int:
+        """Values in the tensor."""
+        return prod(self.shape)
+
+
+class Checkpoint(ABC):
+    """One model on disk or on the Hub. Made by `gridnode.engine.locate.open_checkpoint`.
+
+    Args:
+        name: What people call the model.
+        config: Its configuration in the form of `transformers`.
+        tensors: Every tensor, by name.
+        file_hashes: SHA-256 of every weight file, by name.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, TensorEntry],
+        file_hashes: Mapping[str, str],
+    ) -> None:
+        self.config = dict(config)
+        self.tensors = dict(tensors)
+        self.model_id = ModelId(name, manifest_hash(config, file_hashes))
+
+    @abstractmethod
+    def read(self, name: str) -> Array:
+        """Return a tensor, reading its bytes and no others. bfloat16 comes as `ml_dtypes.bfloat16`.
+
+        Raises:
+            BadCheckpoint: there is no such tensor, or its file is damaged.
+        """
+
+    @property
+    @abstractmethod
+    def text_dir(self) -> Path | None:
+        """Directory with the tokenizer's files, or None if they must be exported (GGUF)."""
+
+    @cached_property
+    def facts(self) -> ModelFacts:
+        """The shape of the model.
+
+        Raises:
+            BadCheckpoint: the configuration or a tensor lacks what every decoder has.
+        """
+        return model_facts(self.config, self.tensors)
+
+    def entry(self, name: str) -> TensorEntry:
+        """Return where a tensor is.
+
+        Raises:
+            BadCheckpoint: there is no such tensor.
+        """
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise BadCheckpoint(
+                f"{self.model_id.name} has no tensor {name!r} among its {len(self.tensors)}; "
+                "the checkpoint is incomplete: fetch it again"
+            ) from None
+
+    def block_names(self, block_index: int) -> list[str]:
+        """Return the names of the tensors of one block, in order.
+
+        Raises:
+            BadCheckpoint: the block is missing.
+        """
+        names = [name for name in self.tensors if block_of(name) == block_index]
+        if not names:
+            raise BadCheckpoint(
+                f"{self.model_id.name} has no tensors of block {block_index} of {self.facts.num_blocks}; "
+                "the checkpoint is incomplete: fetch it again"
+            )
+        return sorted(names)
+
+    @property
+    def embed_name(self) -> str:
+        """Name of the embeddings."""
+        return next(name for name in self.tensors if _EMBED_NAME.search(name))
+
+    @property
+    def head_name(self) -> str:
+        """Name of the head; that of the embeddings if they are tied."""
+        return next((name for name in self.tensors if _HEAD_NAME.search(name)), self.embed_name)
+
+
+def block_of(name: str) -> int | None:
+    """Return the block that a tensor belongs to, or None for the embeddings, the norm and the head."""
+    match = _BLOCK_NAME.match(name)
+    return int(match["index"]) if match else None
+
+
+def model_facts(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> ModelFacts:
+    """Return the shape of the model with `config` and `tensors`.
+
+    Raises:
+        BadCheckpoint: something is missing, or the tensors contradict the configuration.
+    """
+    num_blocks = _number(config, "num_hidden_layers", "n_layer")
+    hidden_size = _number(config, "hidden_size", "n_embed", "n_embd")
+    num_heads = _number(config, "num_attention_heads", "n_head")
+    if not 0 < num_blocks <= MAX_BLOCKS or hidden_size < 1 or num_heads < 1:
+        raise BadCheckpoint(
+            f"impossible model: {num_blocks} blocks of width {hidden_size}, {num_heads} heads"
+        )
+    embed = next((entry for name, entry in tensors.items() if _EMBED_NAME.search(name)), None)
+    if embed is None or len(embed.shape) != 2 or embed.shape[1] != hidden_size:
+        found = "none" if embed is None else "x".join(map(str, embed.shape))
+        raise BadCheckpoint(f"embeddings of width {hidden_size} expected, found {found}")
+    head = next((entry for name, entry in tensors.items() if _HEAD_NAME.search(name)), embed)
+    sizes = dict.fromkeys(range(num_blocks), 0)
+    for name, entry in tensors.items():
+        block_index = block_of(name)
+        if block_index is not None and block_index in sizes:
+            sizes[block_index] += entry.num_params
+    return ModelFacts(
+        family=str(config.get("model_type", "")),
+        num_blocks=num_blocks,
+        hidden_size=hidden_size,
+        num_heads=num_heads,
+        num_kv_heads=_number(config, "num_key_value_heads", "num_kv_heads", default=num_heads),
+        head_dim=_number(config, "head_dim", default=hidden_size // num_heads),
+        vocab_size=embed.shape[0],
+        max_positions=_number(config, "max_position_embeddings", "n_positions", "seq_length", default=2048),
+        block_params=max(sizes.values()),
+        embed_params=embed.num_params,
+        head_params=head.num_params + hidden_size,
+    )
+
+
+def _number(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    if default is None:
+        raise BadCheckpoint(f"config.json gives no {names[0]}")
+    return default

@@ -1,0 +1,39 @@
+"""From what a user writes behind `--model` to a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gridnode.engine.checkpoint import Checkpoint
+from gridnode.errors import BadCheckpoint
+
+
+def open_checkpoint(location: str) -> Checkpoint:
+    """Return the checkpoint at `location`: a directory of safetensors, a GGUF file or a Hub id.
+
+    Reads headers only, and hashes local weight files the first time.
+
+    Raises:
+        BadCheckpoint: nothing usable is there.
+    """
+    path = Path(location).expanduser()
+    # Each format imports its own libraries; a node needs one of them.
+    if path.is_dir():
+        from gridnode.engine.safetensors_checkpoint import open_directory
+
+        return open_directory(path)
+    if path.is_file():
+        if path.suffix.lower() != ".gguf":
+            raise BadCheckpoint(f"{path} is not a GGUF file; give its directory if it is a safetensors file")
+        from gridnode.engine.gguf_checkpoint import GgufCheckpoint
+
+        return GgufCheckpoint(path)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", location):
+        from gridnode.engine.hub_checkpoint import open_hub
+
+        return open_hub(location)
+    raise BadCheckpoint(
+        f"there is no model at {location!r}; give a directory of safetensors, a GGUF file or a Hub id "
+        "like HuggingFaceTB/SmolLM2-135M-Instruct"
+    )
