@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from gridnode.control.schema import Delta, Finished, GenerateRequest, NodeStatus, Started
@@ -15,10 +15,10 @@ class NodeControl(Protocol):
         """Return what the node is doing now."""
         ...
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Started | Delta | Finished]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Started | Delta | Finished, None]:
         """Answer `request`: one `Started`, any number of `Delta`, one `Finished`.
 
-        Closing the iterator cancels the session and frees its leases on every hop at once.
+        Closing the generator cancels the session and frees its leases on every hop at once.
 
         Raises:
             BadInput: the request cannot be answered as it is.

@@ -1,0 +1,1 @@
+"""The terminal dashboard: Textual, on top of the door of a node."""

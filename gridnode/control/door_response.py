@@ -1,0 +1,26 @@
+"""Answers of the door: records and errors as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from gridnode.control.door_errors import STATUS_OF, ErrorAnswer, ErrorBody
+
+# Long enough for a node to load some blocks or for a session to end, short enough to feel alive.
+RETRY_AFTER_S = 5
+
+
+def json_response(record: Any, *, status: int = 200) -> Response:
+    """Return a record as JSON; 503 says when to come back (RFC 9110, section 10.2.3)."""
+    headers = {"Cache-Control": "no-store"}
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    return Response(msgspec.json.encode(record), status, headers=headers, media_type="application/json")
+
+
+def error_response(body: ErrorBody, *, status: int | None = None) -> Response:
+    """Return the answer for an error; `status` overrides the table."""
+    return json_response(ErrorAnswer(body), status=status or STATUS_OF[body.code])

@@ -1,0 +1,114 @@
+"""Opening the door: one TCP port, served inside the node's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import psutil
+import uvicorn
+
+from gridnode.control.door import create_door
+from gridnode.control.interface import NodeControl
+from gridnode.core.addresses import Address
+from gridnode.errors import AddressInUse, BadInput
+
+logger = logging.getLogger("gridnode.control.door")
+
+# Browsers hold six connections per page; beyond a few dozen pages somebody forgets to close them.
+MAX_CONNECTIONS = 256
+# Answers end when told that the node stops; whoever does not read their end is not waited for.
+MAX_GOODBYE_S = 2
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that leaves the signals to whoever runs the event loop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serve_door(control: NodeControl, address: Address) -> AsyncIterator[Address]:
+    """Serve the door of `control` inside the block; yield the address with its real port.
+
+    The port is bound before anything else happens. Leaving the block:
+    1. ends running answers, each with an event `failed`,
+    2. closes the connections and the port.
+
+    Raises:
+        AddressInUse: another process holds the port.
+        BadInput: the address is not one of loopback, or this machine does not have it.
+    """
+    with bind_tcp(address) as sock:
+        bound = Address(address.host, sock.getsockname()[1])
+        app = create_door(control)
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=MAX_GOODBYE_S,
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve([sock]), name="door")  # awaited below
+        logger.info("door open at http://%s", bound)
+        try:
+            yield bound
+        finally:
+            app.state.closing.set()
+            server.should_exit = True
+            await serving
+
+
+def bind_tcp(address: Address) -> socket.socket:
+    """Return a TCP socket that listens on `address`; port 0 takes a free one.
+
+    Raises:
+        AddressInUse: another process holds the port.
+        BadInput: the address is not one of loopback, or this machine does not have it.
+    """
+    if not ipaddress.ip_address(address.host).is_loopback:
+        raise BadInput(
+            f"the HTTP door has no keys yet and stays on loopback, {address} is refused; from elsewhere "
+            f"use a tunnel: ssh -L {address.port}:127.0.0.1:{address.port} THIS_MACHINE"
+        )
+    sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+    try:
+        sock.setblocking(False)
+        # A restarted node takes its port back while old connections are still in TIME_WAIT.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address.host, address.port))
+        sock.listen()
+    except OSError as exc:
+        sock.close()
+        if exc.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"TCP port {address.port} on {address.host} is held by {port_holder(address.port)}; "
+                "stop it, or choose another port with --api (port 0 takes a free one)"
+            ) from exc
+        raise BadInput(f"cannot listen on TCP {address}: {exc.strerror or exc}") from exc
+    return sock
+
+
+def port_holder(port: int) -> str:
+    """Return who listens on a TCP port, as far as the system tells."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens_at = connection.laddr.port if connection.laddr else None
+            if connection.status == psutil.CONN_LISTEN and listens_at == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except psutil.Error:
+        pass  # other users' processes are hidden from us; the message works without a name
+    return "another process"

@@ -1,0 +1,137 @@
+"""A node without a swarm: answers with the words it was given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field, replace
+
+from gridnode.control.schema import (
+    Delta,
+    EngineStatus,
+    Finished,
+    GenerateRequest,
+    HopStatus,
+    ModelStatus,
+    NodeStatus,
+    PeerStatus,
+    ServingStatus,
+    Started,
+)
+from gridnode.errors import GridError
+
+HOP = HopStatus(
+    peer_id="a" * 52,
+    short="aaaaaaaa",
+    public_name="Ada",
+    start=0,
+    end=30,
+    rtt_s=0.0004,
+    steps=2,
+    compute_s=0.011,
+    hop_s=0.0125,
+    received_bytes=64,
+    sent_bytes=48,
+)
+
+SERVING = ServingStatus(
+    model="tiny",
+    manifest="f" * 64,
+    num_blocks=30,
+    start=0,
+    end=30,
+    quantization="int8",
+    has_embeddings=True,
+    has_head=True,
+    max_session_tokens=8192,
+    free_cache_tokens=8000,
+    decode_tokens_per_s=88.0,
+)
+
+STATUS = NodeStatus(
+    version="0.1.0",
+    peer_id="a" * 52,
+    short="aaaaaaaa",
+    public_name="Ada",
+    swarm="home",
+    state="online",
+    uptime_s=12.0,
+    pid=4711,
+    listen="127.0.0.1:7338",
+    engine=EngineStatus(state="ready", loaded_blocks=30, wanted_blocks=30),
+    open_sessions=0,
+    total_cache_tokens=8192,
+    peers=(
+        PeerStatus(
+            peer_id="a" * 52,
+            short="aaaaaaaa",
+            public_name="Ada",
+            version="0.1.0",
+            state="online",
+            is_self=True,
+            path="self",
+            address="127.0.0.1:7338",
+            rtt_s=None,
+            serving=SERVING,
+        ),
+    ),
+    models=(
+        ModelStatus(
+            name="tiny",
+            manifest="f" * 64,
+            num_blocks=30,
+            gaps=(),
+            min_replicas=1,
+            context_tokens=8192,
+            route="aaaaaaaa 0:30",
+        ),
+    ),
+)
+
+
+@dataclass
+class FakeNode:
+    """Implements `NodeControl`."""
+
+    words: tuple[str, ...] = ("Par", "is", ".")
+    error: GridError | None = None
+    """Raised before the first event, or behind `fail_after` words."""
+
+    fail_after: int | None = None
+    hang_after: int | None = None
+    """Say this many words, then wait for ever."""
+
+    current: NodeStatus = STATUS
+    requests: list[GenerateRequest] = field(default_factory=list)
+    num_running: int = 0
+
+    def status(self) -> NodeStatus:
+        return self.current
+
+    def with_engine(self, state: str, **numbers: int) -> None:
+        engine = EngineStatus(state=state, **numbers)  # type: ignore[arg-type]
+        self.current = replace(self.current, engine=engine)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Started | Delta | Finished, None]:
+        self.requests.append(request)
+        self.num_running += 1
+        try:
+            if self.error and self.fail_after is None:
+                raise self.error
+            yield Started(model="tiny", route=(HOP,), prompt_tokens=5, context_tokens=64)
+            for i, word in enumerate(self.words):
+                if self.error and i == self.fail_after:
+                    raise self.error
+                if i == self.hang_after:
+                    await asyncio.get_running_loop().create_future()
+                yield Delta(text=word, token_ids=(i,))
+            yield Finished(
+                reason="stop",
+                prompt_tokens=5,
+                completion_tokens=len(self.words),
+                ttft_s=0.05,
+                decode_tokens_per_s=40.0,
+                route=(HOP,),
+            )
+        finally:
+            self.num_running -= 1

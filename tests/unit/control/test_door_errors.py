@@ -1,0 +1,49 @@
+"""Errors keep their class, text and numbers through the door."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from gridnode.control.door_errors import STATUS_OF, ErrorBody, describe_error, restore_error
+from gridnode.errors import (
+    BadCheckpoint,
+    CacheFull,
+    ContextFull,
+    EngineLost,
+    ErrorCode,
+    GridError,
+    NoRoute,
+    PeerRefused,
+)
+
+
+def test_every_code_has_a_status() -> None:
+    assert set(STATUS_OF) == set(ErrorCode)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BadCheckpoint("block 7 is missing"),
+        CacheFull(900, 100),
+        ContextFull(9000, 8192),
+        EngineLost("the worker died"),
+        NoRoute("tiny", 30, ((0, 10), (20, 30))),
+        PeerRefused("bbbbbbbb has no room", reason=ErrorCode.CACHE_FULL),
+        GridError("anything else"),
+    ],
+)
+def test_errors_come_back_as_they_went(error: GridError) -> None:
+    json = msgspec.json.encode(describe_error(error))
+    restored = restore_error(msgspec.json.decode(json, type=ErrorBody))
+    assert type(restored) is type(error)
+    assert str(restored) == str(error)
+    for name in ("wanted_tokens", "free_tokens", "limit_tokens", "gaps", "reason"):
+        assert getattr(restored, name, None) == getattr(error, name, None)
+
+
+def test_numbers_that_nobody_sent_are_zero() -> None:
+    restored = restore_error(ErrorBody(code=ErrorCode.CACHE_FULL, message="full"))
+    assert isinstance(restored, CacheFull)
+    assert restored.free_tokens == 0

@@ -1,0 +1,1 @@
+"""The web monitor: pages of the door of a node."""
