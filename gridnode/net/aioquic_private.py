@@ -19,6 +19,7 @@ from aioquic.quic.packet import QuicFrameType
 from aioquic.quic.recovery import QuicPacketPacer
 from cryptography import x509
 
+from gridnode.net.congestion import BbrController
 from gridnode.units import MIB
 
 # Received but not in order, or not read: what the library may hold of one connection. Enough for
@@ -30,6 +31,8 @@ MAX_UNREAD_BYTES = 64 * MIB
 # Datagrams that may leave at once. Timers fire every millisecond at best: 16, the library's number, would
 # allow 19 MB/s.
 PACER_BURST_DATAGRAMS = 64
+# And the time for which a faster path is filled at once: a timer and what delays it.
+PACER_BURST_S = 0.003
 
 _CONNECTION_ATTRIBUTES = (
     "_close_event",
@@ -40,6 +43,7 @@ _CONNECTION_ATTRIBUTES = (
     "_local_max_streams_uni",
     "_loss",
     "_max_datagram_size",
+    "_pacing_at",
     "_remote_max_streams_bidi",
     "_spaces",
     "_state",
@@ -114,7 +118,7 @@ class BurstPacer(QuicPacketPacer):
         if rate is None:
             rate = congestion_window / max(smoothed_rtt, 1e-6)
         self.packet_time = max(1e-6, min(self._max_datagram_size / rate, 1.0))
-        self.bucket_max = PACER_BURST_DATAGRAMS * self.packet_time
+        self.bucket_max = max(PACER_BURST_DATAGRAMS * self.packet_time, PACER_BURST_S)
         self.bucket_time = min(self.bucket_time, self.bucket_max)
 
 
@@ -149,6 +153,18 @@ class PeerQuic(QuicConnection):
         super()._initialize(peer_cid)
         if not self._is_client:
             self.tls._request_client_certificate = True
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """Return what to send now, and tell the congestion controller if that is all there was to say."""
+        datagrams = super().datagrams_to_send(now)
+        loss = self._loss
+        if (
+            self._pacing_at is None
+            and loss.bytes_in_flight + self._max_datagram_size <= loss.congestion_window
+            and isinstance(loss._cc, BbrController)
+        ):
+            loss._cc.on_app_limited()
+        return datagrams
 
     @property
     def has_started(self) -> bool:

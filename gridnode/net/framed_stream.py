@@ -61,6 +61,7 @@ class FramedStream(ABC):
         self._writable: asyncio.Future[None] | None = None
         self._readable: asyncio.Future[None] | None = None
         self._error: GridError | None = None
+        self._lost = asyncio.Event()
         self._has_ended = False  # this side wrote its last byte
         self._has_ended_by_peer = False  # no more bytes come
 
@@ -137,6 +138,10 @@ class FramedStream(ABC):
             finally:
                 self._readable = None
 
+    async def wait_lost(self) -> None:
+        """Wait until the stream is dropped; see `gridnode.net.transport.Stream.wait_lost`."""
+        await self._lost.wait()
+
     def finish(self) -> None:
         """Say that no more frames follow; see `gridnode.net.transport.Stream.finish`."""
         if self._error is None and not self._protocol.is_finished:
@@ -190,8 +195,7 @@ class FramedStream(ABC):
         """Take the news that the connection is gone. Nothing is sent any more."""
         if isinstance(error, ConnectionClosed):
             self._protocol.drop_received()
-        if self._error is None:
-            self._error = error
+        self._lose(error)
         self._wake()
 
     def resume_sending(self) -> None:
@@ -209,13 +213,17 @@ class FramedStream(ABC):
             self._forget_if_ended()
 
     def _drop(self, error: GridError, code: CloseCode) -> None:
-        if self._error is None:
-            self._error = error
+        self._lose(error)
         if not self._has_ended:
             self._has_ended = True
             self._write_reset(code)
         self._forget_if_ended()
         self._wake()
+
+    def _lose(self, error: GridError) -> None:
+        if self._error is None:
+            self._error = error
+            self._lost.set()
 
     def _forget_if_ended(self) -> None:
         if self._has_ended and self._has_ended_by_peer:

@@ -12,6 +12,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
 from gridnode.errors import ConnectionClosed, PeerLost
 from gridnode.net.aioquic_private import RECEIVE_WINDOW_BYTES
+from gridnode.net.congestion import register
 from gridnode.net.endpoint import CONNECTION_ID_BYTES, Endpoint, RawHook
 from gridnode.net.framed_stream import CloseCode
 from gridnode.net.identity import Identity
@@ -48,6 +49,7 @@ class QuicTransport:
         on_raw: RawHook | None = None,
     ) -> None:
         settings = settings or QuicSettings()
+        register()
         self._peer_id = identity.peer_id
         self._settings = settings
         self._accepted: Mailbox[QuicConnection] = Mailbox()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE
 
+from gridnode.net import congestion
+
 # aioquic writes the length of data in a packet with two bytes: 16383 at most, headers included.
 LARGEST_DATAGRAM_BYTES = 16_000
 
@@ -50,8 +52,8 @@ class QuicSettings:
     handshakes_per_address_per_s: float = 10.0
     """The same from one address, or one /64 network of IPv6; bursts of two seconds' worth are fine."""
 
-    congestion_control: str = "cubic"
-    """Name of a congestion controller registered with aioquic."""
+    congestion_control: str = congestion.NAME
+    """Name of a congestion controller that aioquic knows: ours, `"cubic"` or `"reno"`."""
 
     def __post_init__(self) -> None:
         for name in ("datagram_bytes", "loopback_datagram_bytes"):

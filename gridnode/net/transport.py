@@ -48,6 +48,13 @@ class Stream(Protocol):
         """
         ...
 
+    async def wait_lost(self) -> None:
+        """Wait until the stream is dropped, by either side, or its connection is gone. Cancelling is safe.
+
+        A stream that both sides finished in order is not lost.
+        """
+        ...
+
     def finish(self) -> None:
         """Say that no more frames follow. The other direction stays open. Safe to call twice."""
         ...
