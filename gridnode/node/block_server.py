@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from gridnode.core.announcements import Serving
 from gridnode.core.ids import PeerId, SessionId, short
 from gridnode.errors import (
+    ConnectionClosed,
     ContextFull,
     EngineLost,
     ErrorCode,
@@ -57,6 +58,7 @@ class _HopSession:
     client: Stream
     lease: int
     push: Stream | None = None
+    is_open: bool = True
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One step at a time: the order of steps is the order of positions."""
 
@@ -85,20 +87,26 @@ class BlockServer:
     async def serve_session(self, stream: Stream, opening: OpenSession) -> None:
         """Take part in a session until the client ends its stream, or a step fails.
 
-        Cancelling frees the lease and ends the push stream.
+        Cancelling frees the lease and ends the push stream; so does the loss of the client's stream,
+        also in the middle of a step.
         """
         try:
-            self._check(opening)
-            async with self._leased(stream, opening) as session:
-                free = self._serving_now().free_cache_tokens
-                await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
-                while (frame := await stream.receive()) is not None:
-                    await self._handle(session, expect_message(frame, Step), frame)
-        except PeerLost:
-            raise  # nobody is left to tell
-        except GridError as exc:
-            logger.info("session %s: %s", opening.session.hex()[:8], exc)
-            await refuse(stream, exc)
+            async with asyncio.TaskGroup() as group:
+                lost = group.create_task(_raise_when_lost(stream), name="client")
+                self._check(opening)
+                async with self._leased(stream, opening) as session:
+                    free = self._serving_now().free_cache_tokens
+                    await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
+                    while (frame := await stream.receive()) is not None:
+                        await self._handle(session, expect_message(frame, Step), frame)
+                lost.cancel()
+        except* PeerLost as errors:
+            logger.debug("session %s: %s", opening.session.hex()[:8], errors.exceptions[0])
+        except* GridError as errors:
+            error = errors.exceptions[0]
+            assert isinstance(error, GridError)
+            logger.info("session %s: %s", opening.session.hex()[:8], error)
+            await refuse(stream, error)
         finally:
             stream.finish()
 
@@ -114,6 +122,8 @@ class BlockServer:
                 await self._handle(session, expect_message(frame, Step), frame)
         except PeerLost as exc:
             await refuse(session.client, _lost(peer_id, exc))
+        except ConnectionClosed:
+            pass  # the client has ended the session
         except GridError as exc:
             await refuse(session.client, exc)
             raise
@@ -170,6 +180,7 @@ class BlockServer:
                 self._opened.notify_all()
             yield session
         finally:
+            session.is_open = False
             self._sessions.pop(opening.session, None)
             if session.push is not None:
                 session.push.finish()
@@ -188,6 +199,8 @@ class BlockServer:
         clock = asyncio.get_running_loop().time
         arrived_at = clock()
         async with session.lock:
+            if not session.is_open:
+                raise ConnectionClosed("the session was closed while a step of it was on its way")
             is_last = session.opening.next_hop is None
             output = await self._engine.step(
                 session.lease,
@@ -247,6 +260,12 @@ class BlockServer:
 def _lost(peer_id: PeerId, error: PeerLost) -> PeerRefused:
     text = f"node {short(peer_id)} is gone: {error}"
     return PeerRefused(text, reason=ErrorCode.PEER_LOST, peer_id=peer_id)
+
+
+async def _raise_when_lost(stream: Stream) -> None:
+    """Raise `PeerLost` once the client dropped its stream: a task group ends with it."""
+    await stream.wait_lost()
+    raise PeerLost("the client dropped the session")
 
 
 async def refuse(stream: Stream, error: GridError) -> None:
