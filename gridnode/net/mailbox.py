@@ -35,14 +35,12 @@ class Mailbox(Generic[T]):
         self._items.append(item)
         self._changed.set()
 
-    def close(self, error: GridError) -> list[T]:
-        """Make every `get` raise `error` from now on; return what nobody took."""
+    def close(self, error: GridError) -> None:
+        """Drop what nobody took, and make every `get` raise `error` from now on."""
         if self._error is None:
             self._error = error
             self._changed.set()
-        left = list(self._items)
         self._items.clear()
-        return left
 
     def raise_if_closed(self) -> None:
         """Raise what `close` was called with, if it was."""

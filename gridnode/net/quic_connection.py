@@ -26,14 +26,13 @@ from gridnode.net.close_reason import TlsAlert, explain_close
 from gridnode.net.framed_stream import MAX_UNACKED_CONNECTION_BYTES, MAX_UNACKED_STREAM_BYTES, CloseCode
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.quic_stream import QuicStream
+from gridnode.net.timer import LazyTimer
 from gridnode.net.udp import Datagram, SocketAddress, from_socket_address
 
 logger = logging.getLogger("gridnode.net.quic")
 
 ALPN = "gridnode/1"
 
-# asyncio's selector rounds up to a millisecond anyway, and uvloop turns less into a busy loop.
-_MIN_TIMER_S = 0.001
 # How long a connection that we closed answers late packets with the news (RFC 9000, 10.2.1).
 _LINGER_S = 1.0
 _MAX_FAREWELLS = 5
@@ -91,8 +90,9 @@ class QuicConnection(BaseConnection):
         self._established: asyncio.Future[None] = self._loop.create_future()
         self._peer_id: PeerId | None = None
         self._address = Address("0.0.0.0", 0)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = LazyTimer(self._timer_fired)
         self._flushing: asyncio.Handle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._has_stream_data = False
         self._written_bytes = 0  # since all_unacked_bytes() was last counted, plus what it was
         self._waiting_streams: set[QuicStream] = set()
@@ -194,9 +194,8 @@ class QuicConnection(BaseConnection):
             return
         silence_s = now - self._heard_at
         if not self.is_established:
-            limit_s = self._settings.handshake_timeout_s
-            if not self.is_client and now - self._started_at > limit_s:
-                self.close(PeerLost(f"{self._address} did not complete its handshake in {limit_s:g} s"))
+            if not self.is_client and now - self._started_at > self._settings.handshake_timeout_s:
+                self.close(PeerLost(f"{self._current_address()} did not complete its handshake in time"))
             return
         is_busy = bool(self._streams)
         if is_busy and silence_s > self._settings.busy_silence_limit_s:
@@ -281,18 +280,10 @@ class QuicConnection(BaseConnection):
 
     def _set_timer(self, now: float) -> None:
         due = self.quic.get_timer()
-        if due is None:
-            return
-        delay_s = max(_MIN_TIMER_S, due - now)
-        if self._timer is not None:
-            # A timer that fires too early looks again; that is cheaper than setting it with every packet.
-            if self._timer.when() <= self._loop.time() + delay_s:
-                return
-            self._timer.cancel()
-        self._timer = self._loop.call_later(delay_s, self._timer_fired)
+        if due is not None:
+            self._timer.set(due - now)
 
     def _timer_fired(self) -> None:
-        self._timer = None
         now = now_s()
         due = self.quic.get_timer()
         if due is not None and now >= due:
@@ -382,17 +373,17 @@ class QuicConnection(BaseConnection):
 
     def _finish(self, error: GridError, *, linger_s: float = 0.0) -> None:
         """End the connection here; keep answering late packets for `linger_s`."""
-        for handle in (self._timer, self._flushing):
-            if handle is not None:
-                handle.cancel()
-        self._timer = self._flushing = None
+        self._timer.cancel()
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
         self._waiting_streams.clear()
         self._fail(error)
         if not self._established.done():
             self._established.set_exception(error)
             self._established.exception()  # a peer that dialled us and failed has nobody who waits
         if linger_s:
-            self._timer = self._loop.call_later(linger_s, self.forget)
+            self._lingering = self._loop.call_later(linger_s, self.forget)
         else:
             self.forget()
 
@@ -403,7 +394,7 @@ class QuicConnection(BaseConnection):
 
     def forget(self) -> None:
         """Leave the tables of the socket at once."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         self._carrier.forget(self)

@@ -16,7 +16,9 @@ class Stream(Protocol):
     """One ordered channel of frames in a connection, both ways.
 
     Sending waits for credit that the receiver grants as it reads, so that neither side
-    buffers more than `credit_bytes` of a stream.
+    buffers more than `gridnode.wire.credit.CREDIT_BYTES` and one frame of a stream.
+    A stream stays in the connection's table until both sides have finished it, or one has reset it:
+    whoever does not need it any more must do one of them. Frame types below 0x10 belong to the transport.
     """
 
     @property
@@ -25,9 +27,10 @@ class Stream(Protocol):
         ...
 
     async def send(self, frame: Frame) -> None:
-        """Send one frame; wait while the peer has granted no credit for it.
+        """Send one frame; wait while the peer has granted no credit, or too much is not acknowledged.
 
-        Cancelling is safe: either the whole frame is sent or nothing of it.
+        Returning does not mean that the peer has it. Cancelling is safe: either the whole frame is
+        sent or nothing of it.
 
         Raises:
             FrameTooLarge: the frame exceeds the limit.
@@ -39,7 +42,8 @@ class Stream(Protocol):
     async def receive(self) -> Frame | None:
         """Return the next frame, or None after the peer finished the stream.
 
-        Cancelling is safe: no frame is lost.
+        Cancelling is safe: no frame is lost. One task at a time. Frames that arrived before the connection
+        was lost are returned first; a reset drops them.
 
         Raises:
             ProtocolError: the peer sent something that is not a frame.
@@ -92,7 +96,8 @@ class Connection(Protocol):
 
         Raises:
             ConnectionClosed: this side closed the connection.
-            PeerLost: the connection is gone, or all streams that the peer allows are open.
+            NoCapacity: all streams that the peer allows are open.
+            PeerLost: the peer or the network ended the connection.
         """
         ...
 
@@ -110,7 +115,10 @@ class Connection(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close the connection and all its streams. Safe to call more than once."""
+        """Close the connection and all its streams at once. Safe to call more than once.
+
+        Frames that have not arrived may never do: wait for an answer before, if they matter.
+        """
         ...
 
 
@@ -133,7 +141,10 @@ class Transport(Protocol):
         Cancelling is safe: nothing of the attempt remains.
 
         Raises:
-            Unauthentic: somebody else answered, or without a proper certificate.
+            BadInput: `address` is not an IP address that this node's socket can reach.
+            ConnectionClosed: this transport was closed.
+            Unauthentic: somebody else answered, or without a proper certificate; or it refused ours.
+            ProtocolError: the peer speaks another protocol or version.
             PeerLost: nobody answered in time.
         """
         ...

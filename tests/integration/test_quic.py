@@ -47,7 +47,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(TIMEOUT_S):
-        while not condition():  # noqa: ASYNC110 - the tables that it looks at have no events
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -292,6 +292,16 @@ def test_foreign_address_cannot_be_bound() -> None:
     run(main())
 
 
+def test_unreachable_address_is_noticed_at_once() -> None:
+    async def main() -> None:
+        async with node() as client:
+            # The kernel refuses to broadcast from a plain socket: nothing leaves this machine.
+            with pytest.raises(PeerLost, match=r"cannot reach 255\.255\.255\.255:9"):
+                await client.dial(Address("255.255.255.255", 9), peer_id=None, timeout_s=TIMEOUT_S)
+
+    run(main())
+
+
 def test_ipv6_socket_reaches_ipv4_and_ipv6() -> None:
     async def main() -> None:
         async with node() as four:
@@ -341,6 +351,26 @@ def test_peer_that_violates_quic_is_closed_with_a_protocol_error() -> None:
                 await dialled.accept_stream()
 
     run(main())
+
+
+def test_failing_library_ends_one_connection_and_not_the_socket(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a bug that a packet found")
+
+    async def main() -> None:
+        async with node() as server, node() as client:
+            broken = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            accepted = await server.accept()
+            accepted.quic.receive_datagram = fail  # type: ignore[method-assign]
+            stream = await broken.open_stream()
+            await stream.send(Frame(0x10))
+            with pytest.raises(ProtocolError, match="could not be handled"):
+                await accepted.accept_stream()
+            assert server.endpoint.connections == ()
+            await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+
+    run(main())
+    assert "a bug that a packet found" in caplog.text
 
 
 def test_datagrams_grow_on_loopback_and_shrink_when_they_do_not_pass() -> None:

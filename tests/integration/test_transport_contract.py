@@ -117,7 +117,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(TIMEOUT_S):
-        while not condition():  # noqa: ASYNC110 - the tables that it looks at have no events
+        while not condition():
             await asyncio.sleep(0.005)
 
 
