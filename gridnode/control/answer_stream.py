@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from gridnode.control.door_errors import ErrorBody, describe_error
 from gridnode.control.door_response import error_response
-from gridnode.control.schema import Delta, Failed, Finished, GenerateEvent, Started
+from gridnode.control.schema import AnswerEvent, Failed, GenerateEvent
 from gridnode.control.server_sent import KEEP_ALIVE, encode_event
 from gridnode.errors import ErrorCode, GridError
 
@@ -23,7 +23,7 @@ KEEP_ALIVE_S = 10.0
 # Who takes nothing for a minute is gone or asleep, and holds leases on every hop.
 MAX_READER_PAUSE_S = 60.0
 
-Events = AsyncGenerator[Started | Delta | Finished, None]
+Events = AsyncGenerator[AnswerEvent, None]
 
 
 class _ReaderAsleep(Exception):

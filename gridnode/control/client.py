@@ -14,7 +14,7 @@ import msgspec
 from gridnode.config import DEFAULT_API
 from gridnode.control.door_errors import ErrorAnswer, ErrorBody, restore_error
 from gridnode.control.readiness import Readiness
-from gridnode.control.schema import Delta, Failed, Finished, GenerateRequest, NodeStatus, Started
+from gridnode.control.schema import AnswerEvent, Failed, Finished, GenerateRequest, NodeStatus
 from gridnode.control.server_sent import EventReader
 from gridnode.core.addresses import Address
 from gridnode.errors import NotRunning, PeerLost, ProtocolError
@@ -87,7 +87,7 @@ class ControlClient:
                     raise
             await asyncio.sleep(POLL_INTERVAL_S)
 
-    async def run(self, request: GenerateRequest) -> AsyncGenerator[Started | Delta | Finished, None]:
+    async def run(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Yield the events of the answer to `request`. Closing the generator cancels the answer.
 
         Raises:
@@ -146,7 +146,7 @@ def _decode(body: bytes, record: type[T]) -> T:
         ) from exc
 
 
-async def _events(response: httpx.Response) -> AsyncGenerator[Started | Delta | Finished, None]:
+async def _events(response: httpx.Response) -> AsyncGenerator[AnswerEvent, None]:
     reader = EventReader()
     async for line in response.aiter_lines():
         event = reader.receive_line(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from gridnode.control.schema import Delta, Finished, GenerateRequest, NodeStatus, Started
+from gridnode.control.schema import AnswerEvent, GenerateRequest, NodeStatus
 
 
 class NodeControl(Protocol):
@@ -15,8 +15,8 @@ class NodeControl(Protocol):
         """Return what the node is doing now."""
         ...
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Started | Delta | Finished, None]:
-        """Answer `request`: one `Started`, any number of `Delta`, one `Finished`.
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
+        """Answer `request`: one `Started`, any number of `Delta` and `Rerouted`, one `Finished`.
 
         Closing the generator cancels the session and frees its leases on every hop at once.
 

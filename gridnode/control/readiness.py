@@ -37,17 +37,16 @@ def _readiness_through_others(status: NodeStatus) -> Readiness:
 
 
 def describe_engine(engine: EngineStatus) -> str:
-    """Return what the engine worker is doing, in one sentence without numbers that are not known."""
+    """Return what the engine worker is doing, in one sentence."""
     if engine.state == "loading" and engine.wanted_blocks:
-        doing = f"loading blocks, {engine.loaded_blocks} of {engine.wanted_blocks} done"
-    else:
-        doing = {
-            "none": "no model to serve",
-            "starting": "the engine worker is starting",
-            "loading": "the engine worker is loading",
-            "ready": "the engine worker is ready",
-            "restarting": "the engine worker died and is being restarted",
-            "failed": "the engine worker failed",
-            "stopped": "the engine worker is stopped",
-        }[engine.state]
+        return f"loading blocks, {engine.loaded_blocks} of {engine.wanted_blocks} done"
+    doing = {
+        "none": "no model to serve",
+        "starting": "the engine worker is starting",
+        "loading": "the engine worker is loading",
+        "ready": "the engine worker is ready",
+        "restarting": "the engine worker died and is being restarted",
+        "failed": "the engine worker failed",
+        "stopped": "the engine worker is stopped",
+    }[engine.state]
     return f"{doing}: {engine.detail}" if engine.detail else doing

@@ -218,6 +218,14 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rerouted:
+    """A hop was lost; the answer goes on along another route."""
+
+    route: tuple[HopStatus, ...]
+    event: Literal["rerouted"] = "rerouted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The answer is complete."""
 
@@ -231,6 +239,9 @@ class Finished:
     """Tokens after the first one per second; 0 if there was none."""
 
     route: tuple[HopStatus, ...]
+    reroutes: int = 0
+    """How often a hop was lost and replaced."""
+
     event: Literal["finished"] = "finished"
 
 
@@ -243,4 +254,5 @@ class Failed:
     event: Literal["failed"] = "failed"
 
 
-GenerateEvent = Started | Delta | Finished | Failed
+AnswerEvent = Started | Delta | Rerouted | Finished
+GenerateEvent = AnswerEvent | Failed

@@ -110,7 +110,11 @@ def lowest_latency_route(announcements: Iterable[Announcement], request: RouteRe
         CacheFull: every block is served, but not with enough free KV cache.
     """
     allowed = _allowed(announcements, request)
-    roomy = {key: s for key, s in allowed.items() if s.free_cache_tokens >= request.cache_tokens}
+    roomy = {
+        key: s
+        for key, s in allowed.items()
+        if min(s.free_cache_tokens, s.max_session_tokens) >= request.cache_tokens
+    }
     path = _cheapest(roomy, request, links)
     if path is not None:
         return Route(path.hops)

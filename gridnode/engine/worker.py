@@ -62,7 +62,10 @@ class Worker:
         """Take what has arrived; if `wait`, wait for something first."""
         while self._is_open and select.select([self._sock], [], [], None if wait else 0)[0]:
             wait = False
-            data = self._sock.recv(_READ_BYTES)
+            try:
+                data = self._sock.recv(_READ_BYTES)
+            except ConnectionResetError:
+                data = b""  # the node went away with answers of ours unread
             if not data:
                 self._is_open = False
                 self._waiting.clear()  # nobody is left to answer

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from gridnode.control.schema import Delta, Finished, GenerateRequest, Started
-from gridnode.core.addresses import Address
-from gridnode.core.ids import ModelId, PeerId
-from gridnode.core.routing import Route
+from gridnode.control.schema import AnswerEvent, GenerateRequest
+from gridnode.core.ids import ModelId
 from gridnode.engine.text import TextCodec
-from gridnode.errors import BadInput, ContextFull, ErrorCode, ModelUnknown, PeerRefused
+from gridnode.errors import BadInput, ContextFull, ModelUnknown
 from gridnode.node.generation import Generation
+from gridnode.node.lasting_session import LastingSession
 from gridnode.node.links import Links
-from gridnode.node.remote_session import RemoteSession, SessionPlan
+from gridnode.node.session_opener import SessionOpener
 from gridnode.node.status import SwarmView
-
-logger = logging.getLogger("gridnode.node.answering")
-
-# A route is planned from announcements that may be seconds old; a refusal tells what changed.
-MAX_ROUTE_ATTEMPTS = 4
-
-_TRY_ANOTHER_ROUTE = frozenset(
-    {
-        ErrorCode.CACHE_FULL,
-        ErrorCode.ENGINE_LOST,
-        ErrorCode.NO_CAPACITY,
-        ErrorCode.PEER_LOST,
-        ErrorCode.WRONG_MODEL,
-        ErrorCode.WRONG_SPAN,
-    }
-)
 
 
 class Answering:
@@ -40,36 +22,67 @@ class Answering:
 
     Args:
         view: Returns the swarm as it is now.
+        wait_change: Returns once the view may have changed.
         codec: Returns the text side of a model; raises a `GridError` if this node has none.
     """
 
     def __init__(
-        self, links: Links, *, view: Callable[[], SwarmView], codec: Callable[[ModelId], TextCodec]
+        self,
+        links: Links,
+        *,
+        view: Callable[[], SwarmView],
+        wait_change: Callable[[], Awaitable[None]],
+        codec: Callable[[ModelId], TextCodec],
     ) -> None:
         self._links = links
         self._view = view
+        self._wait_change = wait_change
         self._codec = codec
 
-    async def run(self, request: GenerateRequest) -> AsyncGenerator[Started | Delta | Finished, None]:
+    async def run(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Yield the events of the answer to `request`; see `NodeControl.generate`."""
         started_at = asyncio.get_running_loop().time()
         model, num_blocks = self._resolve(request.model)
         codec = self._codec(model)
         prompt_ids = prompt_tokens(request, codec)
-        session, max_new_tokens = await self._open(model, num_blocks, request, len(prompt_ids))
+        context = self._context_tokens(model, num_blocks)
+        if len(prompt_ids) >= context:
+            raise ContextFull(len(prompt_ids) + 1, context)
+        max_new_tokens = min(request.max_tokens, context - len(prompt_ids))
+        opener = SessionOpener(
+            self._links,
+            view=self._view,
+            wait_change=self._wait_change,
+            model=model,
+            num_blocks=num_blocks,
+            # The last token is chosen and never run, so that it needs no place in the cache.
+            max_tokens=len(prompt_ids) + max_new_tokens - 1,
+            sampling=request.sampling,
+        )
+        session = LastingSession(
+            opener,
+            chunk_tokens=request.prefill_chunk_tokens,
+            sends_history=request.sampling.needs_history and request.sample_at == "last_hop",
+        )
         async with contextlib.aclosing(session):
+            await session.open()
             generation = Generation(
                 session=session,
                 request=request,
                 codec=codec,
                 prompt_ids=prompt_ids,
                 max_new_tokens=max_new_tokens,
-                hops=self._view().hops(session.plan.route),
+                describe=lambda route: self._view().hops(route),
                 started_at=started_at,
             )
             async with contextlib.aclosing(generation.run()) as events:
                 async for event in events:
                     yield event
+
+    def _context_tokens(self, model: ModelId, num_blocks: int) -> int:
+        """Return the longest session that the best route takes; room for it is another question."""
+        view = self._view()
+        return view.context_tokens(view.route(model, num_blocks, cache_tokens=0))
 
     def _resolve(self, wanted: str) -> tuple[ModelId, int]:
         """Return the model that `wanted` names: by name, last part of the name, or start of the manifest."""
@@ -87,36 +100,6 @@ class Answering:
         if not found:
             raise ModelUnknown(f"nobody in the swarm serves {wanted or 'a model'}; served now: {known}")
         raise BadInput(f"{wanted or 'the swarm'} has several models, name one: {known}")
-
-    async def _open(
-        self, model: ModelId, num_blocks: int, request: GenerateRequest, num_prompt: int
-    ) -> tuple[RemoteSession, int]:
-        """Return an open session with the new tokens it has room for; pass by hops that refuse."""
-        avoid: frozenset[PeerId] = frozenset()
-        for attempt in range(1, MAX_ROUTE_ATTEMPTS + 1):
-            view = self._view()
-            # The cheapest question first: is there a route at all, and how long may a session on it be?
-            context = view.context_tokens(view.route(model, num_blocks, cache_tokens=1, avoid=avoid))
-            if num_prompt >= context:
-                raise ContextFull(num_prompt + 1, context)
-            max_new_tokens = min(request.max_tokens, context - num_prompt)
-            # The last token is chosen and never run, so that it needs no place in the cache.
-            max_tokens = num_prompt + max_new_tokens - 1
-            route = view.route(model, num_blocks, cache_tokens=max_tokens, avoid=avoid)
-            plan = SessionPlan(model=model, route=route, max_tokens=max_tokens, sampling=request.sampling)
-            session = RemoteSession(self._links, plan, addresses=self._addresses(view, route))
-            try:
-                return await session.__aenter__(), max_new_tokens
-            except PeerRefused as exc:
-                if exc.reason not in _TRY_ANOTHER_ROUTE or attempt == MAX_ROUTE_ATTEMPTS:
-                    raise
-                logger.info("route %s: %s; trying another", route, exc)
-                avoid |= {PeerId(exc.peer_id)}
-        raise AssertionError("the last attempt returns or raises")
-
-    @staticmethod
-    def _addresses(view: SwarmView, route: Route) -> dict[PeerId, tuple[Address, ...]]:
-        return {hop.peer_id: view.swarm.peers[hop.peer_id].announcement.addresses for hop in route.hops}
 
 
 def prompt_tokens(request: GenerateRequest, codec: TextCodec) -> list[int]:

@@ -1,63 +1,77 @@
-"""Answering a request: tokens in, a session through the swarm, text out."""
+"""Writing one answer: tokens from a session, text from tokens, until something ends it."""
 
 from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from gridnode.control.schema import Delta, Finished, GenerateRequest, HopStatus, Started
+from gridnode.control.schema import (
+    AnswerEvent,
+    Delta,
+    Finished,
+    GenerateRequest,
+    HopStatus,
+    Rerouted,
+    Started,
+)
+from gridnode.core.routing import Route
 from gridnode.core.sampling import sample
 from gridnode.core.stopping import StopFilter
 from gridnode.engine.text import TextCodec
-from gridnode.node.remote_session import RemoteSession, StepOutcome
-from gridnode.wire.messages import HopTrace, Output, StepKind
-from gridnode.wire.tensors import TensorHeader
-
-# The tokens that repetition penalty looks at travel with every step; more than these are cut off.
-MAX_HISTORY_TOKENS = 4096
-# Steps of a prompt under way at once: enough to keep a dozen hops busy, few enough to cancel quickly.
-MAX_CHUNKS_UNDER_WAY = 16
+from gridnode.node.lasting_session import MAX_HISTORY_TOKENS, LastingSession
+from gridnode.node.remote_session import StepOutcome
+from gridnode.wire.messages import HopTrace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """One answer: an open session and what to do with it."""
 
-    session: RemoteSession
+    session: LastingSession
     request: GenerateRequest
     codec: TextCodec
     prompt_ids: Sequence[int]
     max_new_tokens: int
-    hops: tuple[HopStatus, ...]
+    describe: Callable[[Route], tuple[HopStatus, ...]]
+    """Returns the hops of a route in the words of the door."""
+
     started_at: float
     """Time of the request on the event loop's clock."""
 
-    async def run(self) -> AsyncGenerator[Started | Delta | Finished, None]:
+    async def run(self) -> AsyncGenerator[AnswerEvent, None]:
         """Yield the events of the answer. Closing the generator leaves the session to its owner."""
         clock = asyncio.get_running_loop().time
+        plan = self.session.session.plan
         yield Started(
-            model=self.session.plan.model.name,
-            route=self.hops,
+            model=plan.model.name,
+            route=self.describe(plan.route),
             prompt_tokens=len(self.prompt_ids),
-            context_tokens=self.session.plan.max_tokens,
+            context_tokens=plan.max_tokens,
         )
-        decoder = self.codec.stream_decoder()
-        stop = StopFilter(self.request.stop)
+        decoder, stop = self.codec.stream_decoder(), StopFilter(self.request.stop)
         stop_ids = frozenset() if self.request.ignore_eos else self.codec.stop_ids
         token_ids = list(self.prompt_ids)
         traces: list[tuple[HopTrace, ...]] = []
-        outcome = await self._prefill()
-        first_token_at = clock()
         reason: Literal["stop", "length"] = "length"
-        num_new = 0
-        while True:
+        num_new, num_reroutes = 0, 0
+        first_token_at = self.started_at
+        while num_new < self.max_new_tokens:
+            outcome = await self.session.advance(token_ids, self._output)
+            if self.session.num_reroutes > num_reroutes:
+                num_reroutes = self.session.num_reroutes
+                yield Rerouted(route=self.describe(self.session.session.plan.route))
+                traces.clear()  # the figures at the end are those of the route at the end
             token_id = self._chosen(outcome, token_ids)
             num_new += 1
+            if num_new == 1:
+                first_token_at = clock()
+            else:
+                traces.append(outcome.trace)
             if token_id in stop_ids:
                 reason = "stop"
                 break
@@ -66,10 +80,6 @@ class Generation:
             if stop.is_stopped:
                 reason = "stop"
                 break
-            if num_new >= self.max_new_tokens:
-                break
-            outcome = await self._step(token_ids[-1:], len(token_ids) - 1, StepKind.DECODE, token_ids)
-            traces.append(outcome.trace)
         decode_s = clock() - first_token_at
         if rest := stop.flush():
             yield Delta(text=rest, token_ids=())
@@ -78,48 +88,14 @@ class Generation:
             prompt_tokens=len(self.prompt_ids),
             completion_tokens=num_new,
             ttft_s=first_token_at - self.started_at,
-            decode_tokens_per_s=len(traces) / decode_s if traces else 0.0,
-            route=measured_hops(self.hops, traces or [outcome.trace]),
+            decode_tokens_per_s=(num_new - 1) / decode_s if num_new > 1 else 0.0,
+            route=measured_hops(self.describe(self.session.session.plan.route), traces or [outcome.trace]),
+            reroutes=num_reroutes,
         )
 
     @property
-    def _output(self) -> Output:
+    def _output(self) -> Literal["token", "logits"]:
         return "token" if self.request.sample_at == "last_hop" else "logits"
-
-    async def _prefill(self) -> StepOutcome:
-        """Run the prompt in chunks that follow each other through the hops; return the last outcome."""
-        size = self.request.prefill_chunk_tokens
-        starts = range(0, len(self.prompt_ids), size)
-        limit = asyncio.Semaphore(MAX_CHUNKS_UNDER_WAY)
-
-        async def run_chunk(start: int) -> StepOutcome:
-            async with limit:
-                chunk = self.prompt_ids[start : start + size]
-                if start == starts[-1]:
-                    return await self._step(chunk, start, StepKind.PREFILL, self.prompt_ids)
-                return await self._step(chunk, start, StepKind.PREFILL, (), output="none")
-
-        # They start in order, and so do their steps. One that fails has failed the session.
-        return (await asyncio.gather(*map(run_chunk, starts)))[-1]
-
-    async def _step(
-        self,
-        token_ids: Sequence[int],
-        position: int,
-        kind: StepKind,
-        history: Sequence[int],
-        *,
-        output: Output | None = None,
-    ) -> StepOutcome:
-        penalized = self.request.sampling.needs_history and self.request.sample_at == "last_hop"
-        return await self.session.step(
-            np.asarray(token_ids, dtype="<i4").tobytes(),
-            TensorHeader("int32", (1, len(token_ids))),
-            position=position,
-            kind=kind,
-            output=output or self._output,
-            history=tuple(history[-MAX_HISTORY_TOKENS:]) if penalized else (),
-        )
 
     def _chosen(self, outcome: StepOutcome, token_ids: Sequence[int]) -> int:
         """Return the next token: the last hop chose it, or its logits came."""

@@ -144,9 +144,13 @@ class Membership:
     async def wait_until(self, is_true: Callable[[SwarmState], bool]) -> SwarmState:
         """Return the first view of the swarm for which `is_true` holds. Cancelling is safe."""
         while not is_true(self.swarm):
-            self._changed.clear()
-            await self._changed.wait()
+            await self.wait_change()
         return self.swarm
+
+    async def wait_change(self) -> None:
+        """Return once the view of the swarm has changed. Cancelling is safe."""
+        changed = self._changed
+        await changed.wait()
 
     async def greet(self, connection: Connection) -> None:
         """Exchange news over a connection that this node dialled, while it lasts."""
@@ -222,6 +226,7 @@ class Membership:
         for peer_id in before.peers.keys() - swarm.peers.keys():
             logger.info("peer %s left", short(peer_id))
         self._changed.set()
+        self._changed = asyncio.Event()  # each waiter sees the change that follows its call
 
     def _announce(self, describe: Callable[[int, float], Announcement]) -> None:
         # Milliseconds since 1970 grow over restarts; the counter keeps them growing within one.

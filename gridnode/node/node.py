@@ -13,7 +13,7 @@ import psutil
 
 from gridnode import __version__
 from gridnode.config import NodeConfig
-from gridnode.control.schema import Delta, EngineStatus, Finished, GenerateRequest, NodeStatus, Started
+from gridnode.control.schema import AnswerEvent, EngineStatus, GenerateRequest, NodeStatus
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
 from gridnode.engine.locate import open_checkpoint
@@ -65,12 +65,22 @@ class Node:
             describe=self._describe,
             sign=self.identity.sign,
         )
-        self._answering = Answering(self._links, view=self._view, codec=self._codec_of)
+        self._answering = Answering(
+            self._links,
+            view=self._view,
+            wait_change=self._membership.wait_change,
+            codec=self._codec_of,
+        )
 
     @property
     def peer_id(self) -> PeerId:
         """Who this node is."""
         return self.identity.peer_id
+
+    @property
+    def free_cache_tokens(self) -> int:
+        """Tokens of KV cache that could be leased here now."""
+        return self._engine.free_cache_tokens if self._engine else 0
 
     async def run(self, *, on_listening: Callable[[], None] = lambda: None) -> None:
         """Join the swarm and serve until cancelled; then say goodbye and close every link.
@@ -92,7 +102,7 @@ class Node:
                 group.create_task(self._membership.run(), name="membership")
                 on_listening()
                 try:
-                    await self._serve()
+                    await self._serve(group)
                 finally:
                     self.state = PeerState.OFFLINE
                     await self._membership.say_goodbye()
@@ -119,16 +129,23 @@ class Node:
             models=view.models(),
         )
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Started | Delta | Finished, None]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Answer `request`; see `NodeControl.generate`."""
         return self._answering.run(request)
 
-    async def _serve(self) -> None:
-        """Serve the blocks that this node was told, or chooses, for as long as it runs."""
-        if not self.config.model:
+    async def _serve(self, group: asyncio.TaskGroup) -> None:
+        """Serve the blocks that this node was told, or chooses, until cancelled.
+
+        The engine runs in `group`: it ends together with the links, after the goodbye.
+        """
+        if self.config.model:
+            await self._start_engine(group)
+        else:
             self.state = PeerState.ONLINE
             self._membership.announce()
-            await asyncio.get_running_loop().create_future()  # until cancelled
+        await asyncio.get_running_loop().create_future()  # until cancelled
+
+    async def _start_engine(self, group: asyncio.TaskGroup) -> None:
         checkpoint = await asyncio.to_thread(open_checkpoint, self.config.model)
         model, facts = checkpoint.model_id, checkpoint.facts
         span = await settle(self.config, model, facts, self._membership, me=self.peer_id)
@@ -154,7 +171,7 @@ class Node:
         )
         self._engine = EngineSupervisor(engine_config, on_change=self._engine_changed)
         self._block_server = BlockServer(self._engine, self._links, serving=self._serving_now)
-        await self._engine.run()
+        group.create_task(self._engine.run(), name="engine")
 
     def _engine_changed(self) -> None:
         """Follow the engine worker: online while it is ready, and tell the swarm what matters to it."""

@@ -17,9 +17,16 @@ from gridnode.errors import PeerLost
 from gridnode.net.identity import Identity
 from gridnode.net.memory import MemoryNetwork
 from gridnode.net.transport import Connection, Stream
+from gridnode.node import links
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
 from gridnode.wire.messages import Hello, expect_message
+
+
+@pytest.fixture(autouse=True)
+def impatient_dials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers late in memory."""
+    monkeypatch.setattr(links, "DIAL_TIMEOUT_S", 0.1)
 
 
 @dataclass
@@ -66,14 +73,14 @@ async def neighbour(
             addresses=(transport.address,),
         )
 
-    links = Links(identity.peer_id, on_stream=serve, on_connection=greet)
+    own_links = Links(identity.peer_id, on_stream=serve, on_connection=greet)
     config = MembershipConfig(
         swarm=swarm, join=join, announce_interval_s=ttl_s / 3, announcement_ttl_s=ttl_s, mesh_interval_s=0.02
     )
-    membership = Membership(config, links, describe=describe, sign=identity.sign)
-    node = Neighbour(identity, links, membership, transport.address)
+    membership = Membership(config, own_links, describe=describe, sign=identity.sign)
+    node = Neighbour(identity, own_links, membership, transport.address)
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(links.run([transport]))
+        running = group.create_task(own_links.run([transport]))
         keeping = group.create_task(membership.run())
         await asyncio.sleep(0)  # both begin
         try:
@@ -117,12 +124,15 @@ def test_nodes_that_heard_of_each_other_connect_without_the_one_between() -> Non
 def test_a_goodbye_is_heard_at_once() -> None:
     async def scenario() -> None:
         network = MemoryNetwork()
-        async with neighbour(network) as a, asyncio.timeout(10):
-            async with neighbour(network, join=(a.address,)) as b:
-                await a.membership.wait_until(a.knows(b))
-                b.state = PeerState.OFFLINE
-                await b.membership.say_goodbye()
-                await a.membership.wait_until(a.knows())
+        async with (
+            neighbour(network) as a,
+            neighbour(network, join=(a.address,)) as b,
+            asyncio.timeout(10),
+        ):
+            await a.membership.wait_until(a.knows(b))
+            b.state = PeerState.OFFLINE
+            await b.membership.say_goodbye()
+            await a.membership.wait_until(a.knows())
 
     asyncio.run(scenario())
 

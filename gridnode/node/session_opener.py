@@ -1,0 +1,125 @@
+"""Opening sessions on the best route that answers, and avoiding peers that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import ModelId, PeerId
+from gridnode.core.routing import Route
+from gridnode.core.sampling import SamplingParams
+from gridnode.errors import ErrorCode, GridError, NoCapacity, PeerLost, PeerRefused
+from gridnode.node.links import Links
+from gridnode.node.remote_session import RemoteSession, SessionPlan
+from gridnode.node.status import SwarmView
+
+logger = logging.getLogger("gridnode.node.sessions")
+
+# What another route, or the same peer later, may do better.
+_SURVIVABLE = frozenset(
+    {
+        ErrorCode.CACHE_FULL,
+        ErrorCode.ENGINE_LOST,
+        ErrorCode.NO_CAPACITY,
+        ErrorCode.PEER_LOST,
+        ErrorCode.WRONG_MODEL,
+        ErrorCode.WRONG_SPAN,
+    }
+)
+
+
+def is_survivable(error: GridError) -> bool:
+    """Return whether another hop could do what failed with `error`."""
+    return isinstance(error, PeerLost) or (isinstance(error, PeerRefused) and error.reason in _SURVIVABLE)
+
+
+class SessionOpener:
+    """Opens sessions of one answer.
+
+    Args:
+        view: Returns the swarm as it is now.
+        wait_change: Returns once the view may have changed.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        *,
+        view: Callable[[], SwarmView],
+        wait_change: Callable[[], Awaitable[None]],
+        model: ModelId,
+        num_blocks: int,
+        max_tokens: int,
+        sampling: SamplingParams,
+    ) -> None:
+        self._links = links
+        self._view = view
+        self._wait_change = wait_change
+        self._model = model
+        self._num_blocks = num_blocks
+        self._max_tokens = max_tokens
+        self._sampling = sampling
+        self._failed: dict[PeerId, int] = {}
+        """Peers that failed, with the sequence number of their newest announcement at that time."""
+
+    def note_failure(self, error: GridError) -> None:
+        """Avoid whom `error` blames, until that peer announces itself anew."""
+        if isinstance(error, PeerRefused) and error.peer_id:
+            peer_id = PeerId(error.peer_id)
+            self._failed[peer_id] = self._view().swarm.sequences.get(peer_id, 0)
+
+    async def open(self, *, deadline: float | None = None) -> RemoteSession:
+        """Return a session, open on every hop of the best route; pass by hops that refuse.
+
+        Args:
+            deadline: Until when, on the loop's clock, to wait for a route if there is none; None
+                does not wait.
+
+        Raises:
+            NoCapacity: there is no route, or none with room.
+            PeerRefused: every route ended in a refusal, the last of which this is.
+        """
+        last: GridError | None = None
+        while True:
+            try:
+                route = self._route()
+            except NoCapacity as exc:
+                if deadline is None:
+                    raise last or exc from None
+                await self._wait(deadline, last or exc)
+                continue
+            session = RemoteSession(self._links, self._plan(route), addresses=self._addresses(route))
+            try:
+                return await session.__aenter__()
+            except (PeerRefused, PeerLost) as exc:
+                if not is_survivable(exc) or not isinstance(exc, PeerRefused):
+                    raise
+                logger.info("route %s: %s; trying another", route, exc)
+                last = exc
+                self.note_failure(exc)
+
+    async def _wait(self, deadline: float, error: GridError) -> None:
+        """Wait for news of the swarm; raise `error` when the time is over."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._wait_change()
+        except TimeoutError:
+            raise error from None
+
+    def _route(self) -> Route:
+        view = self._view()
+        avoid = frozenset(
+            peer_id for peer_id, seen in self._failed.items() if view.swarm.sequences.get(peer_id, 0) <= seen
+        )
+        return view.route(self._model, self._num_blocks, cache_tokens=self._max_tokens, avoid=avoid)
+
+    def _plan(self, route: Route) -> SessionPlan:
+        return SessionPlan(
+            model=self._model, route=route, max_tokens=self._max_tokens, sampling=self._sampling
+        )
+
+    def _addresses(self, route: Route) -> dict[PeerId, tuple[Address, ...]]:
+        peers = self._view().swarm.peers
+        return {hop.peer_id: peers[hop.peer_id].announcement.addresses for hop in route.hops}

@@ -1,0 +1,135 @@
+"""Hops die, stall and leave; the answer goes on with the same tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from nodes import ask, running_swarm
+from waiting import until
+
+from gridnode.control.schema import Delta, Finished, GenerateRequest, Rerouted
+from gridnode.core.sampling import SamplingParams
+from gridnode.core.spans import Span
+from gridnode.errors import NoCapacity
+from gridnode.node import lasting_session
+from gridnode.node.node import Node
+
+pytestmark = pytest.mark.swarm
+
+PROMPT = (1, 2, 3)
+SAMPLED = SamplingParams(temperature=1.0, seed=5)
+
+
+async def answer_while(
+    node: Node, sampling: SamplingParams, disturb_after: int, disturb: asyncio.Event
+) -> tuple[list[int], int, Finished]:
+    """Return tokens, reroutes seen and the end of an answer; set `disturb` after some tokens."""
+    request = GenerateRequest(token_ids=PROMPT, max_tokens=60, sampling=sampling, ignore_eos=True)
+    token_ids: list[int] = []
+    reroutes = 0
+    finished: Finished | None = None
+    async with contextlib.aclosing(node.generate(request)) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                token_ids.extend(event.token_ids)
+                if len(token_ids) == disturb_after:
+                    disturb.set()
+                    await asyncio.sleep(0)
+            elif isinstance(event, Rerouted):
+                reroutes += 1
+            elif isinstance(event, Finished):
+                finished = event
+    assert finished is not None
+    return token_ids, reroutes, finished
+
+
+@pytest.mark.parametrize("sampling", [SamplingParams(), SAMPLED], ids=["greedy", "sampled"])
+def test_a_killed_worker_is_replaced_with_the_same_tokens(tiny_llama: Path, sampling: SamplingParams) -> None:
+    """Another node holds the same blocks."""
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4), Span(2, 4)]) as swarm:
+            node = swarm.nodes[0]
+            undisturbed = (await ask(node, PROMPT, max_tokens=60, sampling=sampling)).token_ids
+            for after in (1, 20):
+                route = (await ask(node, PROMPT, max_tokens=2)).started.route
+                victim = next(n for n in swarm.nodes if n.status().peer_id == route[-1].peer_id)
+                pid = victim.status().engine.pid
+                assert pid is not None
+                disturb = asyncio.Event()
+                answering = asyncio.create_task(answer_while(node, sampling, after, disturb))
+                await disturb.wait()
+                os.kill(pid, signal.SIGKILL)
+                token_ids, reroutes, finished = await answering
+                assert token_ids == undisturbed
+                assert reroutes == finished.reroutes == 1
+                assert finished.route[-1].peer_id != route[-1].peer_id
+                await swarm.wait_ready()
+            await swarm.wait_nothing_leased()
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_waits_for_the_only_holder_to_come_back(tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
+            node, victim = swarm.nodes
+            undisturbed = (await ask(node, PROMPT, max_tokens=60)).token_ids
+            pid = victim.status().engine.pid
+            assert pid is not None
+            disturb = asyncio.Event()
+            answering = asyncio.create_task(answer_while(node, SamplingParams(), 10, disturb))
+            await disturb.wait()
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: victim.status().engine.state == "restarting")
+            assert victim.status().state == "joining"
+            assert "SIGKILL" in victim.status().engine.detail
+            token_ids, reroutes, _ = await answering
+            assert token_ids == undisturbed
+            assert reroutes == 1
+            assert victim.status().engine.restarts == 1
+            assert victim.status().engine.pid not in (None, pid)
+            await swarm.wait_nothing_leased()
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_leaves_is_replaced_by_one_that_joins_later(tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
+            node, leaving = swarm.nodes
+            undisturbed = (await ask(node, PROMPT, max_tokens=60)).token_ids
+            disturb = asyncio.Event()
+            answering = asyncio.create_task(answer_while(node, SAMPLED, 5, disturb))
+            greedy = asyncio.create_task(answer_while(node, SamplingParams(), 5, disturb))
+            await disturb.wait()
+            await swarm.stop(leaving)
+            await swarm.start(Span(2, 4))
+            assert (await greedy)[0] == undisturbed
+            assert (await answering)[1] >= 0
+
+    asyncio.run(scenario())
+
+
+def test_nobody_to_take_over_is_an_error_that_names_the_blocks(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lasting_session, "FAILOVER_DEADLINE_S", 1.0)
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
+            node, leaving = swarm.nodes
+            disturb = asyncio.Event()
+            answering = asyncio.create_task(answer_while(node, SamplingParams(), 5, disturb))
+            await disturb.wait()
+            await swarm.stop(leaving)
+            with pytest.raises(NoCapacity, match="blocks 2:4 of 0:4 are served by nobody"):
+                await answering
+            await until(lambda: node.status().open_sessions == 0 and node.free_cache_tokens == 2048)
+
+    asyncio.run(scenario())
