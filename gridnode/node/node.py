@@ -16,6 +16,7 @@ from gridnode.config import NodeConfig
 from gridnode.control.schema import AnswerEvent, EngineStatus, GenerateRequest, NodeStatus
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
+from gridnode.core.swarm import SwarmState
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.requests import EngineConfig
 from gridnode.engine.text import TextCodec, load_text_codec
@@ -58,15 +59,15 @@ class Node:
         self._codec: TextCodec | None = None
         self._serving: Serving | None = None
         self._announced: tuple[PeerState, int] | None = None
-        self._links = Links(self.peer_id, on_stream=self._serve_stream, on_connection=self._greet)
+        self.links = Links(self.peer_id, on_stream=self._serve_stream, on_connection=self._greet)
         self._membership = Membership(
             MembershipConfig(swarm=config.swarm, join=config.join),
-            self._links,
+            self.links,
             describe=self._describe,
             sign=self.identity.sign,
         )
         self._answering = Answering(
-            self._links,
+            self.links,
             view=self._view,
             wait_change=self._membership.wait_change,
             codec=self._codec_of,
@@ -76,6 +77,15 @@ class Node:
     def peer_id(self) -> PeerId:
         """Who this node is."""
         return self.identity.peer_id
+
+    @property
+    def swarm(self) -> SwarmState:
+        """The swarm as this node sees it now."""
+        return self._membership.swarm
+
+    async def wait_until(self, is_true: Callable[[SwarmState], bool]) -> SwarmState:
+        """Return the first view of the swarm for which `is_true` holds. Cancelling is safe."""
+        return await self._membership.wait_until(is_true)
 
     @property
     def free_cache_tokens(self) -> int:
@@ -98,7 +108,7 @@ class Node:
         at_home = MemoryNetwork().transport(self.peer_id)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._links.run([transport, at_home]), name="links")
+                group.create_task(self.links.run([transport, at_home]), name="links")
                 group.create_task(self._membership.run(), name="membership")
                 on_listening()
                 try:
@@ -170,7 +180,7 @@ class Node:
             num_threads=self.config.threads,
         )
         self._engine = EngineSupervisor(engine_config, on_change=self._engine_changed)
-        self._block_server = BlockServer(self._engine, self._links, serving=self._serving_now)
+        self._block_server = BlockServer(self._engine, self.links, serving=self._serving_now)
         group.create_task(self._engine.run(), name="engine")
 
     def _engine_changed(self) -> None:
@@ -229,7 +239,7 @@ class Node:
         )
 
     def _view(self) -> SwarmView:
-        return SwarmView(me=self.peer_id, swarm=self._membership.swarm, connections=self._links.connections())
+        return SwarmView(me=self.peer_id, swarm=self._membership.swarm, connections=self.links.connections())
 
     def _codec_of(self, model: ModelId) -> TextCodec:
         if self._serving is None or self._serving.model != model:
