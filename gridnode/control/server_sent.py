@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gridnode.control.schema import Delta, Failed, Finished, GenerateEvent, Started
+from gridnode.control.schema import Delta, Failed, Finished, GenerateEvent, Rerouted, Started
 from gridnode.errors import ProtocolError
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -15,6 +15,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 _KINDS: dict[str, type[GenerateEvent]] = {
     "started": Started,
     "delta": Delta,
+    "rerouted": Rerouted,
     "finished": Finished,
     "failed": Failed,
 }

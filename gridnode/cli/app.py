@@ -1,0 +1,50 @@
+"""The commands of gridnode, put together."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from gridnode.cli.demo_command import demo
+from gridnode.cli.ending import ending
+from gridnode.cli.run_command import run
+from gridnode.cli.status_command import status
+from gridnode.cli.up_command import up
+from gridnode.cli.version_command import version
+
+P = ParamSpec("P")
+
+_EPILOG = (
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 no node is running, 4 not ready yet, 5 no capacity, "
+    "6 not authentic, 130 interrupted. Data goes to stdout, everything for people to stderr."
+)
+
+
+def create_app() -> typer.Typer:
+    """Return the command line; call it to run it."""
+    app = typer.Typer(
+        name="gridnode",
+        help="Run large language models on the computers you already own, together.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for command in (up, run, status, demo, version):
+        app.command()(_ended(command))
+    return app
+
+
+def _ended(command: Callable[P, None]) -> Callable[P, None]:
+    """Return `command` with every failure turned into our exit codes, before typer applies its own."""
+
+    @functools.wraps(command)
+    def run_command(*args: P.args, **kwargs: P.kwargs) -> None:
+        with ending():
+            command(*args, **kwargs)
+
+    return run_command

@@ -1,0 +1,133 @@
+"""What `gridnode up` tells people about its node: first lines, then what changed. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gridnode.cli.showing import name_text, printable
+from gridnode.config import DEFAULT_API
+from gridnode.control.readiness import describe_engine, readiness
+from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
+from gridnode.core.addresses import Address
+from gridnode.units import format_bytes, format_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doorstep:
+    """What a person must know to use a node."""
+
+    api: Address
+    reachable: tuple[Address, ...]
+    """Where others reach it."""
+
+    model: str
+    """What this node was told to serve; may be empty."""
+
+    def join_command(self, model: str, blocks: tuple[int, int] | None = None) -> str:
+        """Return what to run elsewhere to join this node's swarm."""
+        parts = ["gridnode up"]
+        if model:
+            parts.append(f"--model {model}")
+        if blocks:
+            parts.append(f"--blocks {blocks[0]}:{blocks[1]}")
+        parts += [f"--join {address}" for address in self.reachable[:1]]
+        return " ".join(parts)
+
+    def ask_command(self) -> str:
+        """Return how to ask this node."""
+        api = "" if self.api == DEFAULT_API else f"--api {self.api} "
+        return f'gridnode run {api}"What is the capital of France?"'
+
+
+def banner(status: NodeStatus, doorstep: Doorstep) -> list[str]:
+    """Return the first lines, before anything is loaded."""
+    name = f" ({printable(status.public_name)})" if status.public_name else ""
+    is_local = all(address.host in ("127.0.0.1", "::1") for address in doorstep.reachable)
+    lines = [
+        f"gridnode {status.version}  node {status.short}{name}  swarm {printable(status.swarm)}",
+        f"  api      http://{doorstep.api}  (this computer only, no key needed)",
+        f"  listen   {status.listen}"
+        + ("  (this computer only; --listen 0.0.0.0 for all)" if is_local else ""),
+        f"  join     {doorstep.join_command(doorstep.model)}",
+    ]
+    if not doorstep.model:
+        lines.append("  serving  nothing: no --model was given; questions go to the swarm")
+    return lines
+
+
+def news(before: NodeStatus | None, after: NodeStatus, doorstep: Doorstep) -> list[str]:
+    """Return what to tell people about the change from one status to the next."""
+    return [
+        *_engine_news(before, after),
+        *_peer_news(before, after),
+        *_model_news(before, after, doorstep),
+    ]
+
+
+def _engine_news(before: NodeStatus | None, after: NodeStatus) -> list[str]:
+    old, new = before.engine.state if before else "none", after.engine.state
+    if old == new:
+        return []
+    serving = after.peers[0].serving if after.peers and after.peers[0].is_self else None
+    if new == "loading" and serving:
+        return [f"  loading  blocks {serving.start}:{serving.end} of {serving.num_blocks} of {serving.model}"]
+    if new == "ready" and serving:
+        kind = ", ".join(filter(None, (serving.quantization, after.engine.executor, after.engine.dtype)))
+        size = format_bytes(after.engine.resident_bytes)
+        return [
+            f"  ready    blocks {serving.start}:{serving.end} of {serving.num_blocks} of {serving.model} "
+            f"({kind}, {size}) after {format_seconds(after.uptime_s)}"
+        ]
+    if new in ("restarting", "failed"):
+        return [f"  trouble  {describe_engine(after.engine)}"]
+    return []
+
+
+def _peer_news(before: NodeStatus | None, after: NodeStatus) -> list[str]:
+    old = {peer.peer_id: peer for peer in before.peers} if before else {}
+    new = {peer.peer_id: peer for peer in after.peers}
+    lines = [f"  peer     {_describe(peer)} is gone" for key, peer in old.items() if key not in new]
+    for key, peer in new.items():
+        if peer.is_self or (key in old and old[key].state == peer.state):
+            continue
+        blocks = f", blocks {peer.serving.start}:{peer.serving.end}" if peer.serving else ""
+        lines.append(f"  peer     {_describe(peer)} is {peer.state}{blocks}")
+    return lines
+
+
+def _describe(peer: PeerStatus) -> str:
+    return f"{peer.short} ({name_text(peer.public_name).plain})" if peer.public_name else peer.short
+
+
+def _model_news(before: NodeStatus | None, after: NodeStatus, doorstep: Doorstep) -> list[str]:
+    if after.engine.state not in ("none", "ready"):
+        return []  # gaps are no news while this node is filling one
+    # Models are told of as soon as this node is ready, and when they change afterwards.
+    is_told = before is not None and before.engine.state == after.engine.state
+    old = {model.manifest: model for model in before.models} if before and is_told else {}
+    lines = []
+    for model in after.models:
+        known = old.get(model.manifest)
+        if known is None or bool(known.route) != bool(model.route) or known.gaps != model.gaps:
+            lines += _model_lines(model, doorstep)
+    return lines
+
+
+def _model_lines(model: ModelStatus, doorstep: Doorstep) -> list[str]:
+    if model.route:
+        return [
+            f"  answers  {printable(model.name)} by {model.route}",
+            f"  next     {doorstep.ask_command()}",
+        ]
+    if not model.gaps:
+        return []
+    missing = ", ".join(f"{start}:{end}" for start, end in model.gaps)
+    return [
+        f"  waiting  blocks {missing} of {printable(model.name)} are served by nobody yet",
+        f"  next     {doorstep.join_command(doorstep.model or model.name, model.gaps[0])}",
+    ]
+
+
+def spinner_text(status: NodeStatus) -> str:
+    """Return what a person waits for, or nothing."""
+    return "" if readiness(status).ready or status.engine.state == "none" else describe_engine(status.engine)

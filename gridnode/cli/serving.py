@@ -1,0 +1,147 @@
+"""Running a node in the foreground until somebody stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+from rich.console import Console
+from rich.status import Status
+
+from gridnode.cli.ending import INTERRUPTED
+from gridnode.cli.news import Doorstep, banner, news, spinner_text
+from gridnode.cli.showing import stderr
+from gridnode.cli.state_lock import state_lock
+from gridnode.config import NodeConfig
+from gridnode.control.door_server import serve_door
+from gridnode.control.readiness import readiness
+from gridnode.control.schema import NodeStatus
+from gridnode.core.addresses import Address
+from gridnode.errors import GridError
+from gridnode.logs import configure_logging
+from gridnode.node.interfaces import reachable_addresses
+from gridnode.node.node import Node
+
+LOOK_INTERVAL_S = 0.2
+
+
+def serve(config: NodeConfig, *, as_json: bool, stop_with_stdin: bool, log_level: str | None) -> None:
+    """Run a node until SIGINT or SIGTERM; a second signal ends the process at once.
+
+    Args:
+        as_json: Say what happens as JSON lines on standard output too.
+        stop_with_stdin: Stop when standard input ends, so that no node outlives who started it.
+        log_level: None logs warnings to a terminal, and more to a log.
+
+    Raises:
+        GridError: the node cannot start or go on.
+    """
+    console = stderr()
+    configure_logging(log_level or ("warning" if console.is_terminal else "info"))
+    with state_lock(config.state_dir):
+        asyncio.run(_serve(config, console, as_json=as_json, stop_with_stdin=stop_with_stdin))
+
+
+async def _serve(config: NodeConfig, console: Console, *, as_json: bool, stop_with_stdin: bool) -> None:
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    node = Node(config)
+    listening = asyncio.Event()
+    async with _until_left(stop_with_stdin, stop), contextlib.AsyncExitStack() as door:
+        # The door's port is taken before anything starts that would have to be stopped again.
+        api = await door.enter_async_context(serve_door(node, config.api))
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(node.run(on_listening=listening.set), name="node")
+                telling = group.create_task(
+                    _tell(node, api, listening, console, as_json=as_json), name="tell"
+                )
+                stopping = group.create_task(stop.wait(), name="stop")
+                await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                telling.cancel()
+                await asyncio.wait({telling})
+                console.print("  leaving  the swarm; once more to stop at once")
+                await door.aclose()  # tells who still reads an answer
+                running.cancel()
+                stopping.cancel()
+        except* GridError as errors:
+            raise errors.exceptions[0] from None
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    def on_signal() -> None:
+        if stop.is_set():
+            # The worker ends with the socket to this process.
+            os._exit(INTERRUPTED)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+
+
+@contextlib.asynccontextmanager
+async def _until_left(enabled: bool, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Set `stop` when standard input ends."""
+    if not enabled:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def on_input() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin)
+            stop.set()
+
+    loop.add_reader(sys.stdin, on_input)
+    try:
+        yield
+    finally:
+        loop.remove_reader(sys.stdin)
+
+
+async def _tell(
+    node: Node, api: Address, listening: asyncio.Event, console: Console, *, as_json: bool
+) -> None:
+    """Tell people, and programs if they asked, what the node does. Works until cancelled."""
+    await listening.wait()
+    doorstep = Doorstep(api=api, reachable=reachable_addresses(node.address), model=node.config.model)
+    status = node.status()
+    _print_lines(console, banner(status, doorstep))
+    if as_json:
+        _print_event("listening", api=str(api), listen=status.listen, peer_id=status.peer_id, pid=status.pid)
+    before: NodeStatus | None = None
+    was_ready: bool | None = None
+    with console.status("") as spinner:
+        while True:
+            status = node.status()
+            _spin(spinner, console, spinner_text(status))
+            _print_lines(console, news(before, status, doorstep))
+            found = readiness(status)
+            if as_json and found.ready is not was_ready:
+                _print_event("ready" if found.ready else "not_ready", reason=found.reason)
+            before, was_ready = status, found.ready
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+def _spin(spinner: Status, console: Console, text: str) -> None:
+    """Show `text` beside a spinner on a terminal; without text, none."""
+    if text and console.is_terminal:
+        spinner.update(text)
+        spinner.start()
+    else:
+        spinner.stop()
+
+
+def _print_lines(console: Console, lines: list[str]) -> None:
+    for line in lines:
+        # Not as markup: names of strangers are in it.
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _print_event(event: str, **fields: object) -> None:
+    print(json.dumps({"event": event, **fields}), flush=True)

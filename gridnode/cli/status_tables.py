@@ -1,0 +1,83 @@
+"""The tables of `gridnode status`: a node's status in, things to print out. Pure."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gridnode.cli.showing import milliseconds, name_text, plain_table
+from gridnode.control.readiness import describe_engine
+from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
+
+
+def status_view(status: NodeStatus) -> RenderableType:
+    """Return everything that `gridnode status` shows."""
+    parts: list[RenderableType] = [_peers(status)]
+    if status.engine.state not in ("none", "ready"):
+        parts.append(Text(describe_engine(status.engine), style="yellow"))
+    parts += [Text(""), _models(status)] if status.models else [_no_model(status)]
+    parts += [hint for model in status.models if (hint := gap_hint(model, status))]
+    return Group(*parts)
+
+
+def _peers(status: NodeStatus) -> Table:
+    table = plain_table("NODE", "STATE", "BLOCKS", "CACHE", "SPEED", "LINK", "NAME")
+    for peer in status.peers:
+        table.add_row(
+            ("*" if peer.is_self else " ") + peer.short,
+            peer.state,
+            *_serving(peer, status),
+            _link(peer),
+            name_text(peer.public_name),
+        )
+    return table
+
+
+def _serving(peer: PeerStatus, status: NodeStatus) -> tuple[str, str, str]:
+    serving = peer.serving
+    if serving is None:
+        return "-", "-", "-"
+    total = f"/{status.total_cache_tokens}" if peer.is_self else ""
+    is_online = peer.state == "online"
+    return (
+        f"{serving.start}:{serving.end}",
+        f"{serving.free_cache_tokens}{total} free" if is_online else "-",
+        f"{serving.decode_tokens_per_s:.0f} t/s" if is_online else "-",
+    )
+
+
+def _link(peer: PeerStatus) -> str:
+    if peer.is_self:
+        return "-"
+    rtt = f"{milliseconds(peer.rtt_s)} ms " if peer.rtt_s is not None else ""
+    return rtt + peer.path
+
+
+def _models(status: NodeStatus) -> Table:
+    table = plain_table("MODEL", "BLOCKS", "COPIES", "CONTEXT", "ROUTE")
+    for model in status.models:
+        missing = ", ".join(f"{start}:{end}" for start, end in model.gaps)
+        table.add_row(
+            name_text(model.name),
+            str(model.num_blocks),
+            str(model.min_replicas),
+            str(model.context_tokens) if model.route else "-",
+            Text(model.route) if model.route else Text(f"none: blocks {missing or '?'} missing", style="red"),
+        )
+    return table
+
+
+def _no_model(status: NodeStatus) -> Text:
+    return Text(
+        f"No model yet. Serve one: gridnode up --model PATH_OR_HUB_ID --join {status.listen}", style="yellow"
+    )
+
+
+def gap_hint(model: ModelStatus, status: NodeStatus) -> Text | None:
+    """Return what to run to fill the first gap of `model`, or None if it has none."""
+    if not model.gaps:
+        return None
+    start, end = model.gaps[0]
+    command = f"gridnode up --model {model.name} --blocks {start}:{end} --join {status.listen}"
+    return Text(f"To fill the gap, on another computer: {command}", style="yellow")

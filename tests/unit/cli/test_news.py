@@ -1,0 +1,67 @@
+"""What `gridnode up` tells people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fake_node import SERVING, STATUS
+
+from gridnode.cli.news import Doorstep, banner, news
+from gridnode.config import DEFAULT_API
+from gridnode.control.schema import EngineStatus
+from gridnode.core.addresses import Address
+
+DOORSTEP = Doorstep(api=DEFAULT_API, reachable=(Address("192.0.2.7", 7338),), model="tiny.gguf")
+LOADING = replace(STATUS, engine=EngineStatus(state="loading", wanted_blocks=30), models=())
+PEER = replace(
+    STATUS.peers[0], peer_id="b" * 52, short="bbbbbbbb", is_self=False, public_name="Bo", path="direct"
+)
+
+
+def test_the_banner_says_how_to_use_and_to_join_the_node() -> None:
+    text = "\n".join(banner(STATUS, DOORSTEP))
+    assert "http://127.0.0.1:7337" in text
+    assert "gridnode up --model tiny.gguf --join 192.0.2.7:7338" in text
+
+
+def test_a_node_without_a_model_says_so() -> None:
+    assert "nothing" in banner(STATUS, replace(DOORSTEP, model=""))[-1]
+
+
+def test_nothing_new_is_nothing_told() -> None:
+    assert news(STATUS, STATUS, DOORSTEP) == []
+    assert news(LOADING, LOADING, DOORSTEP) == []
+
+
+def test_ready_says_what_is_served_and_what_to_do_next() -> None:
+    lines = news(LOADING, STATUS, DOORSTEP)
+    assert lines[0].startswith("  ready    blocks 0:30 of 30 of tiny")
+    assert lines[-1].startswith("  next     gridnode run ")
+
+
+def test_the_door_is_named_where_it_is_not_the_usual_one() -> None:
+    lines = news(LOADING, STATUS, replace(DOORSTEP, api=Address("127.0.0.1", 4000)))
+    assert "--api 127.0.0.1:4000" in lines[-1]
+
+
+def test_a_gap_comes_with_the_command_that_fills_it() -> None:
+    gap = replace(STATUS.models[0], gaps=((10, 30),), route="")
+    lines = news(LOADING, replace(STATUS, models=(gap,)), DOORSTEP)
+    assert lines[-1] == "  next     gridnode up --model tiny.gguf --blocks 10:30 --join 192.0.2.7:7338"
+
+
+def test_peers_come_and_go() -> None:
+    both = replace(STATUS, peers=(*STATUS.peers, PEER))
+    assert news(STATUS, both, DOORSTEP) == ["  peer     bbbbbbbb (Bo) is online, blocks 0:30"]
+    assert news(both, STATUS, DOORSTEP) == ["  peer     bbbbbbbb (Bo) is gone"]
+
+
+def test_a_dead_engine_is_trouble() -> None:
+    dead = EngineStatus(state="restarting", detail="was killed by SIGKILL")
+    (line,) = news(STATUS, replace(STATUS, engine=dead), DOORSTEP)
+    assert "SIGKILL" in line
+
+
+def test_names_of_strangers_cannot_steer_the_terminal() -> None:
+    evil = replace(PEER, public_name="\x1b[2J", serving=SERVING)
+    assert "\x1b" not in news(STATUS, replace(STATUS, peers=(*STATUS.peers, evil)), DOORSTEP)[0]

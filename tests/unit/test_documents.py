@@ -1,0 +1,62 @@
+"""What the documents say is true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from gridnode import __version__
+from gridnode.cli.app import create_app
+from gridnode.cli.demo_command import demo
+from gridnode.cli.run_command import run
+from gridnode.cli.status_command import status
+from gridnode.cli.up_command import up
+from gridnode.cli.version_command import version
+from gridnode.control.door_errors import STATUS_OF
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    """Return every command line of gridnode in the documents' shell blocks and in the help."""
+    blocks = [
+        block for path in DOCUMENTS for block in re.findall(r"```sh\n(.*?)```", path.read_text(), flags=re.S)
+    ]
+    blocks += [inspect.getdoc(command) or "" for command in (up, run, status, demo, version)]
+    lines = [line.split("[dim]")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line[line.index("gridnode ") :] for line in lines if re.match(r"(.* \| )?gridnode ", line)]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_in_the_documents_can_be_given(line: str) -> None:
+    group = typer.main.get_command(create_app())
+    _, name, *arguments = shlex.split(line)
+    command = group.commands[name]  # type: ignore[attr-defined]
+    command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_changelog_begins_with_the_present_version() -> None:
+    found = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    assert found is not None
+    assert found[1] == __version__
+
+
+def test_the_documented_statuses_are_those_of_the_door() -> None:
+    text = (ROOT / "docs" / "index.md").read_text()
+    for status_code, codes in re.findall(r"^\| (\d{3}) \| (`[^|]*) \|", text, flags=re.M):
+        if status_code in ("403", "413"):
+            continue  # kinds of bad input that have no code of their own
+        for code in re.findall(r"`(\w+)`", codes):
+            assert STATUS_OF[code] == int(status_code), code  # type: ignore[index]
