@@ -67,7 +67,10 @@ class Endpoint:
         self._by_id: dict[bytes, QuicConnection] = {}
         self._touched: dict[QuicConnection, None] = {}
         self._socket = DatagramSocket(
-            sock, on_datagram=self._datagram_received, on_batch=self._batch_received
+            sock,
+            on_datagram=self._datagram_received,
+            on_batch=self._batch_received,
+            on_unreachable=self._found_unreachable,
         )
         self._keep_alive = self._loop.call_later(_KEEP_ALIVE_INTERVAL_S, self._keep_all_alive)
 
@@ -139,6 +142,11 @@ class Endpoint:
         self._touched.pop(connection, None)
 
     # --- receiving ---
+
+    def _found_unreachable(self, destination: SocketAddress) -> None:
+        for connection in self.connections:
+            if connection.sends_to(destination):
+                connection.suspect()
 
     def _datagram_received(self, data: bytes, source: SocketAddress) -> None:
         if not data:

@@ -93,6 +93,7 @@ class QuicConnection(BaseConnection):
         self._timer = LazyTimer(self._timer_fired)
         self._flushing: asyncio.Handle | None = None
         self._lingering: asyncio.TimerHandle | None = None
+        self._suspicion: asyncio.TimerHandle | None = None
         self._has_stream_data = False
         self._written_bytes = 0  # since all_unacked_bytes() was last counted, plus what it was
         self._waiting_streams: set[QuicStream] = set()
@@ -187,6 +188,26 @@ class QuicConnection(BaseConnection):
         self.flush()
         if self._waiting_streams:
             self._resume_streams()
+
+    def sends_to(self, destination: SocketAddress) -> bool:
+        """Return whether packets go to `destination` now."""
+        return from_socket_address(destination) == self._current_address()
+
+    def suspect(self) -> None:
+        """Take the hint that nobody listens at the peer's address any more: ask, and believe silence."""
+        if self._error is not None or self._suspicion is not None:
+            return
+        heard_at = self._heard_at
+
+        def conclude() -> None:
+            self._suspicion = None
+            if self._heard_at == heard_at:
+                self.close(PeerLost(f"nobody listens at {self._current_address()} (any more)"))
+
+        self._suspicion = self._loop.call_later(self._settings.suspicion_s, conclude)
+        if self.is_established:
+            self.quic.send_ping(0)
+            self.flush()
 
     def keep_alive(self, now: float) -> None:
         """Ping a silent peer; give up one that does not answer. To be called about once a second."""
@@ -377,6 +398,9 @@ class QuicConnection(BaseConnection):
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
+        if self._suspicion is not None:
+            self._suspicion.cancel()
+            self._suspicion = None
         self._waiting_streams.clear()
         self._fail(error)
         if not self._established.done():

@@ -8,6 +8,7 @@ many (GSO, `UDP_SEGMENT`): fewer system calls are where the throughput comes fro
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -42,6 +43,12 @@ _MAX_BATCH_BYTES = 65_000
 _MAX_READ_BYTES = 65_535
 # Bounds the time that one wake-up may take from everything else in the loop.
 _MAX_READS = 64
+# linux/in.h, linux/in6.h: errors that routers and hosts answer with are kept for us to read.
+_IP_RECVERR = 11
+_IPV6_RECVERR = 25
+# Errors read at a time; each names one destination.
+_MAX_ERRORS = 16
+_UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH})
 # 30 ms at 1 Gbit/s: what arrives while the loop is busy is kept instead of lost.
 _BUFFER_BYTES = 4 * MIB
 # Datagrams kept while the kernel's buffer is full; more are dropped, as a network would.
@@ -51,7 +58,9 @@ _MAX_WAITING = 4096
 class DatagramSocket:
     """A bound, non-blocking UDP socket in the running loop.
 
-    Calls `on_datagram(data, source)` for each datagram and `on_batch()` after the last one of a wake-up.
+    Calls `on_datagram(data, source)` for each datagram and `on_batch()` after the last one of a wake-up,
+    and, on Linux, `on_unreachable(destination)` when a host says that nobody listens there (ICMP). Anybody
+    can forge that: take it as a hint.
     """
 
     def __init__(
@@ -60,14 +69,19 @@ class DatagramSocket:
         *,
         on_datagram: Callable[[bytes, SocketAddress], None],
         on_batch: Callable[[], None],
+        on_unreachable: Callable[[SocketAddress], None] = lambda _: None,
     ) -> None:
         self._sock = sock
         self._on_datagram = on_datagram
         self._on_batch = on_batch
+        self._on_unreachable = on_unreachable
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Datagram] = []
-        self._has_gso = _supports(sock, _UDP_SEGMENT, 0)
-        self._has_gro = _supports(sock, _UDP_GRO, 1)
+        self._has_gso = _supports(sock, _SOL_UDP, _UDP_SEGMENT, 0)
+        self._has_gro = _supports(sock, _SOL_UDP, _UDP_GRO, 1)
+        is_ipv6 = sock.family == socket.AF_INET6
+        level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if is_ipv6 else (socket.IPPROTO_IP, _IP_RECVERR)
+        self._has_errors = _supports(sock, level, option, 1)
         self._loop.add_reader(sock.fileno(), self._read)
 
     @property
@@ -115,7 +129,17 @@ class DatagramSocket:
         except OSError as exc:
             # Errors of earlier sends (ICMP) surface here; the next read goes on.
             logger.debug("reading from %s: %s", self._sock, exc)
+            self._read_errors()
         self._on_batch()
+
+    def _read_errors(self) -> None:
+        """Pass on where earlier datagrams found nobody."""
+        if not self._has_errors:
+            return
+        with contextlib.suppress(OSError):
+            for _ in range(_MAX_ERRORS):
+                _, _, _, destination = self._sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+                self._on_unreachable(destination)
 
     def _receive_one(self) -> None:
         self._on_datagram(*self._sock.recvfrom(_MAX_READ_BYTES))
@@ -141,6 +165,7 @@ class DatagramSocket:
 
     def _send_all(self, datagrams: list[Datagram]) -> OSError | None:
         failure: OSError | None = None
+        is_second_try = False
         start = 0
         while start < len(datagrams):
             end = _batch_end(datagrams, start) if self._has_gso else start + 1
@@ -151,12 +176,18 @@ class DatagramSocket:
                 self._loop.add_writer(self._sock.fileno(), self._resume)
                 return failure
             except OSError as exc:
-                if end - start > 1:
+                if exc.errno in _UNREACHABLE and not is_second_try:
+                    # The answer to an earlier datagram, perhaps to somebody else: this one was not sent.
+                    is_second_try = True
+                    self._read_errors()
+                    continue
+                if end - start > 1 and exc.errno not in _UNREACHABLE:
                     # Some interfaces and sizes cannot be split by the kernel: EIO, EINVAL. Never again, then.
                     logger.info("sending without segmentation offload from now on: %s", exc)
                     self._has_gso = False
                     continue
                 failure = exc
+            is_second_try = False
             start = end
         return failure
 
@@ -190,11 +221,11 @@ def _batch_end(datagrams: list[Datagram], start: int) -> int:
     return end
 
 
-def _supports(sock: socket.socket, option: int, value: int) -> bool:
+def _supports(sock: socket.socket, level: int, option: int, value: int) -> bool:
     if sys.platform != "linux":
         return False  # the same numbers may mean something else there
     try:
-        sock.setsockopt(_SOL_UDP, option, value)
+        sock.setsockopt(level, option, value)
     except OSError:
         return False
     return True

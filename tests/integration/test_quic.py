@@ -9,6 +9,7 @@ import os
 import random
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -387,5 +388,47 @@ def test_datagrams_grow_on_loopback_and_shrink_when_they_do_not_pass() -> None:
             frame = await (await accepted.accept_stream()).receive()
             assert frame is not None
             assert len(frame.body) == 100_000
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reading ICMP errors is Linux's")
+def test_a_peer_whose_process_died_is_noticed_by_its_closed_port() -> None:
+    async def main() -> None:
+        patient = QuicSettings(busy_silence_limit_s=1000.0, idle_timeout_s=1000.0)
+        async with node(settings=patient) as server, node(settings=patient) as client:
+            dialled = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            stream = await dialled.open_stream()
+            await stream.send(Frame(0x10))
+            server.endpoint.vanish()
+            await stream.send(Frame(0x10))
+            with pytest.raises(PeerLost, match="nobody listens"):
+                await stream.receive()
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reading ICMP errors is Linux's")
+def test_dialling_a_closed_port_fails_before_its_timeout() -> None:
+    async def main() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
+        async with node() as client:
+            with pytest.raises(PeerLost, match="nobody listens"):
+                await client.dial(Address("127.0.0.1", port), peer_id=None, timeout_s=1000.0)
+
+    run(main())
+
+
+def test_a_forged_hint_does_not_end_a_connection_that_answers() -> None:
+    async def main() -> None:
+        settings = QuicSettings(suspicion_s=0.2)
+        async with node(settings=settings) as server, node(settings=settings) as client:
+            dialled = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            dialled.suspect()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await dialled.wait_closed()
 
     run(main())
