@@ -11,7 +11,7 @@ from gridnode.cli.showing import milliseconds, name_text, plain_table
 from gridnode.control.schema import Finished, HopStatus, Rerouted
 from gridnode.units import format_bytes, format_seconds
 
-_NUMBERS = frozenset({"COMPUTE", "HOP", "IN", "OUT"})
+_NUMBERS = frozenset({"HOP", "COMPUTE", "HOP TIME", "IN", "OUT"})
 
 
 def route_table(hops: Sequence[HopStatus]) -> RenderableType:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -31,11 +31,17 @@ def name_text(name: str) -> Text:
     return Text(cut)
 
 
-def plain_table(*columns: str, right: frozenset[str] = frozenset()) -> Table:
-    """Return an empty table without lines: columns of words, as other commands print them."""
+def plain_table(*columns: str, right: frozenset[str] = frozenset(), folded: str = "") -> Table:
+    """Return an empty table without lines: columns of words, as other commands print them.
+
+    Args:
+        right: Columns of numbers.
+        folded: The column that takes several lines where the terminal is too narrow for all.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        justify: JustifyMethod = "right" if column in right else "left"
+        table.add_column(column, justify=justify, no_wrap=column != folded, overflow="fold")
     return table
 
 

@@ -1,0 +1,44 @@
+"""The tables of `gridnode status`."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from fake_node import STATUS
+from rich.console import Console
+
+from gridnode.cli.status_tables import status_view
+from gridnode.control.schema import EngineStatus, NodeStatus
+
+ROUTE = "aaaaaaaa 0:10 > bbbbbbbb 10:20 > cccccccc 20:30"
+
+
+def shown(status: NodeStatus, *, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(status_view(status))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_narrow_terminal_cuts_no_number_and_no_hop(width: int) -> None:
+    model = replace(STATUS.models[0], name="SmolLM2-135M-Instruct", route=ROUTE)
+    text = shown(replace(STATUS, models=(model,)), width=width)
+    assert "…" not in text
+    for word in ["SmolLM2-135M-Instruct", "8192", *ROUTE.split()]:
+        assert word in text
+
+
+def test_a_node_that_loads_says_how_far_it_is() -> None:
+    loading = EngineStatus(state="loading", loaded_blocks=3, wanted_blocks=10)
+    assert "3 of 10" in shown(replace(STATUS, engine=loading))
+
+
+def test_a_swarm_without_a_model_says_how_to_serve_one() -> None:
+    assert "gridnode up --model" in shown(replace(STATUS, models=()))
+
+
+def test_peers_that_do_not_serve_yet_have_no_speed() -> None:
+    peer = replace(STATUS.peers[0], state="joining")
+    assert "t/s" not in shown(replace(STATUS, peers=(peer,)))
