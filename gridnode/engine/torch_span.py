@@ -210,18 +210,19 @@ def _empty_model(config: dict[str, Any], span: Span, dtype: torch.dtype) -> Any:
     try:
         whole = AutoConfig.for_model(**config)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(
-                _cut_config(whole, span.start, len(span)), dtype=dtype, attn_implementation="sdpa"
-            )
+            model = AutoModelForCausalLM.from_config(_cut_config(whole, span.start, len(span)), dtype=dtype)
     except (ValueError, TypeError, KeyError) as exc:
         raise BadCheckpoint(
             f"transformers cannot build a {family} model from this configuration: {exc}"
         ) from exc
-    # Rotary frequencies are computed, not stored: made again where they have values.
-    base = model.base_model
-    for name, module in list(base.named_children()):
-        if name.startswith("rotary_emb"):
-            setattr(base, name, type(module)(config=base.config))
+    # Rotary frequencies and the like are computed, not stored. transformers computes them where it
+    # initializes weights; those are still without memory, so that only the buffers get values.
+    for module in model.modules():
+        missing = {name: buffer for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta}
+        for name, buffer in missing.items():
+            setattr(module, name, torch.empty_like(buffer, device="cpu"))
+        if missing:
+            model._init_weights(module)
     return model.eval()
 
 

