@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
+from gridnode.engine.allocator import returning_memory
 from gridnode.engine.checkpoint import Checkpoint, block_of
 from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
 from gridnode.engine.quantization import quantize
@@ -80,7 +81,8 @@ class TorchSpan:
         self._has_embeddings = span.start == 0
         self._has_head = span.end == facts.num_blocks
         self._model: Any = _empty_model(checkpoint.config, span, self._dtype)
-        self._load(checkpoint, on_block)
+        with returning_memory():
+            self._load(checkpoint, on_block)
         self._views: dict[tuple[Span, bool], Any] = {}
 
     @property

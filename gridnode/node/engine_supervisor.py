@@ -95,7 +95,11 @@ class EngineSupervisor:
         self._numbers = itertools.count(1)
 
     async def run(self) -> None:
-        """Keep a worker running until cancelled, or until it says that it never can."""
+        """Keep a worker running until cancelled.
+
+        Raises:
+            BadInput: the worker says that it can never load its span.
+        """
         backoff_s = MIN_BACKOFF_S
         clock = asyncio.get_running_loop().time
         try:
@@ -105,8 +109,7 @@ class EngineSupervisor:
                     await self._run_worker()
                 except BadInput as exc:
                     self._change(EngineState.FAILED, str(exc))
-                    logger.error("the engine cannot serve %s: %s", self.config.location, exc)
-                    return
+                    raise
                 except GridError as exc:
                     if clock() - started_at > HEALTHY_S:
                         backoff_s = MIN_BACKOFF_S

@@ -1,0 +1,75 @@
+"""What a span takes in memory, measured in fresh processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gridnode.units import MIB, format_bytes
+
+pytestmark = pytest.mark.smollm
+
+PROGRAM = """
+import json, resource, sys
+import psutil
+import gridnode.engine.select
+from gridnode.core.models import QuantFormat
+from gridnode.core.spans import Span
+from gridnode.engine.locate import open_checkpoint
+from gridnode.engine.torch_span import TorchSpan
+
+location, start, end, quantization = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+checkpoint = open_checkpoint(location)
+checkpoint.read("model.norm.weight")
+TorchSpan(checkpoint, Span(5, 6))  # imports the classes of the family, starts the libraries' threads
+before = psutil.Process().memory_info().rss
+span = TorchSpan(checkpoint, Span(start, end), quantization=QuantFormat(quantization))
+after = psutil.Process().memory_info()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# The pages of the checkpoint's memory map are the system's cache, not ours.
+mapped = sum(m.rss for m in psutil.Process().memory_maps() if m.path == location)
+print(json.dumps({"before": before, "span": after.rss - before - mapped, "peak": peak - before - mapped}))
+"""
+
+
+def measure(model: Path, start: int, end: int, quantization: str = "none") -> dict[str, int]:
+    """Return the bytes that loading a span added, and the peak while loading."""
+    command = [sys.executable, "-c", PROGRAM, str(model), str(start), str(end), quantization]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def test_a_third_of_the_blocks_takes_a_third_of_the_memory(
+    demo_model_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = measure(demo_model_path, 0, 30)
+    parts = {span: measure(demo_model_path, *span) for span in [(0, 10), (10, 20), (20, 30)]}
+    with capsys.disabled():
+        print("\nresident memory of spans of SmolLM2-135M, float32 (imports and runtime not counted):")
+        print(f"  blocks 0:30 with embeddings and head  {format_bytes(whole['span'])}")
+        for (start, end), found in parts.items():
+            share = found["span"] / whole["span"]
+            print(f"  blocks {start}:{end}  {format_bytes(found['span'])}  {share:.0%}")
+    assert 0.25 < parts[10, 20]["span"] / whole["span"] < 0.37
+    # The ends hold the embeddings or the head too: 28 M values beside the 35 M of ten blocks.
+    for end in ((0, 10), (20, 30)):
+        assert 0.35 < parts[end]["span"] / whole["span"] < 0.55
+
+
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_loading_holds_no_second_copy(
+    demo_model_path: Path, quantization: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = measure(demo_model_path, 10, 20, quantization)
+    with capsys.disabled():
+        print(
+            f"\nloading blocks 10:20, {quantization}: {format_bytes(found['span'])}, "
+            f"peak {format_bytes(found['peak'])}"
+        )
+    # Ten blocks of this model are small: one dequantized tensor at a time counts beside them.
+    assert found["peak"] < 1.3 * found["span"] + 16 * MIB

@@ -1,0 +1,215 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gridnode.core.models import QuantFormat
+from gridnode.core.sampling import SamplingParams, sample
+from gridnode.core.spans import Span
+from gridnode.engine.engine import Engine
+from gridnode.engine.requests import (
+    CloseLease,
+    EngineConfig,
+    LeaseClosed,
+    LeaseOpened,
+    Load,
+    OpenLease,
+    StepAnswer,
+    StepRequest,
+)
+from gridnode.errors import BadInput, CacheFull, ContextFull, GridError
+from gridnode.wire.messages import Output
+from gridnode.wire.tensors import TensorHeader
+
+TOTAL_TOKENS = 100
+WHOLE = Span(0, 4)
+
+
+def make_engine(path: Path, span: Span = WHOLE, *, chunk: int = 256) -> Engine:
+    config = EngineConfig(
+        location=str(path),
+        span=span,
+        executor="torch",
+        dtype="float32",
+        quantization=QuantFormat.NONE,
+        cache_tokens=TOTAL_TOKENS,
+        num_threads=1,
+        prefill_chunk_tokens=chunk,
+    )
+    return Engine(config, on_progress=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_llama: Path) -> Engine:
+    return make_engine(tiny_llama)
+
+
+@pytest.fixture
+def engine(shared: Engine) -> Engine:
+    """The shared engine with lease 1 of 50 tokens, and nothing else."""
+    for lease in range(10):
+        shared.handle(CloseLease(number=0, lease=lease), b"")
+    shared.handle(OpenLease(number=0, lease=1, span=Span(0, 4), batch=1, max_tokens=50), b"")
+    return shared
+
+
+def free(engine: Engine) -> int:
+    answer, _ = engine.handle(CloseLease(number=0, lease=99), b"")
+    assert isinstance(answer, LeaseClosed)
+    return answer.free_cache_tokens
+
+
+def step(
+    engine: Engine,
+    token_ids: list[int],
+    position: int = 0,
+    *,
+    lease: int = 1,
+    output: Output = "logits",
+    sampling: SamplingParams | None = None,
+    history: tuple[int, ...] = (),
+) -> np.ndarray:
+    body = np.array([token_ids], dtype="<i4").tobytes()
+    tensor = TensorHeader("int32", (1, len(token_ids)))
+    return raw_step(
+        engine, body, tensor, position, lease=lease, output=output, sampling=sampling, history=history
+    )
+
+
+def raw_step(
+    engine: Engine,
+    body: bytes,
+    tensor: TensorHeader,
+    position: int = 0,
+    *,
+    lease: int = 1,
+    output: Output = "logits",
+    sampling: SamplingParams | None = None,
+    history: tuple[int, ...] = (),
+) -> np.ndarray:
+    request = StepRequest(
+        number=7,
+        lease=lease,
+        position=position,
+        tensor=tensor,
+        output=output,
+        sampling=sampling,
+        history=history,
+    )
+    answer, answer_body = engine.handle(request, body)
+    assert isinstance(answer, StepAnswer)
+    assert answer.number == 7
+    assert answer.compute_s > 0
+    dtype = {"float32": "<f4", "int32": "<i4"}[answer.tensor.dtype]
+    return np.frombuffer(answer_body, dtype=dtype).reshape(answer.tensor.shape)
+
+
+def test_steps_answer_what_was_asked(engine: Engine) -> None:
+    assert step(engine, [1, 2, 3], output="none").size == 0
+    assert step(engine, [4], 3, output="logits").shape == (1, 1, 260)
+    assert step(engine, [4, 5], 3, output="all_logits").shape == (1, 2, 260)
+    assert step(engine, [4, 5], 3, output="hidden").shape == (1, 2, 64)
+    assert step(engine, [4, 5], 3, output="token").shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [None, SamplingParams(temperature=1.0, seed=3), SamplingParams(repetition_penalty=1.5)],
+    ids=["greedy", "sampled", "penalized"],
+)
+def test_the_worker_chooses_what_its_logits_say(engine: Engine, sampling: SamplingParams | None) -> None:
+    logits = step(engine, [1, 2, 3], output="logits")[0, -1]
+    token = step(engine, [1, 2, 3], output="token", sampling=sampling, history=(1, 2, 3))
+    expected = sample(logits, sampling or SamplingParams(), position=3, history=(1, 2, 3))
+    assert token.tolist() == [expected]
+
+
+def test_long_steps_are_computed_in_chunks_with_the_same_result(tiny_llama: Path, engine: Engine) -> None:
+    chunked = make_engine(tiny_llama, chunk=4)
+    chunked.handle(OpenLease(number=0, lease=1, span=Span(0, 4), batch=1, max_tokens=50), b"")
+    prompt = list(range(30))
+    for output in ("logits", "all_logits", "hidden"):
+        whole, pieces = step(engine, prompt, output=output), step(chunked, prompt, output=output)  # type: ignore[arg-type]
+        assert whole.shape == pieces.shape
+        assert np.abs(whole - pieces).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "position", "lease", "text"),
+    [
+        ([1], 6, 1, "position 6, the session holds 5 tokens"),
+        ([-1], 5, 1, "token ids outside"),
+        ([260], 5, 1, "token ids outside"),
+        ([1], 5, 2, "no lease 2"),
+        ([], 5, 1, "shape"),
+    ],
+)
+def test_hostile_steps_are_refused_and_change_nothing(
+    engine: Engine, token_ids: list[int], position: int, lease: int, text: str
+) -> None:
+    step(engine, [1, 2, 3, 4, 5])
+    expected = step(engine, [6], 5)
+    step(engine, [1, 2, 3, 4, 5])
+    with pytest.raises(BadInput, match=text):
+        step(engine, token_ids, position, lease=lease)
+    assert np.abs(step(engine, [6], 5) - expected).max() < 1e-5
+    assert free(engine) == 50
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        TensorHeader("float32", (1, 2, 63)),
+        TensorHeader("float32", (2, 1, 64)),
+        TensorHeader("float32", (64,)),
+        TensorHeader("int32", (2, 1)),
+        TensorHeader("int32", (1, 1, 1)),
+    ],
+    ids=str,
+)
+def test_tensors_of_the_wrong_shape_are_refused(engine: Engine, tensor: TensorHeader) -> None:
+    with pytest.raises(BadInput, match=r"shape|width"):
+        raw_step(engine, bytes(tensor.num_bytes), tensor)
+
+
+def test_more_tokens_than_leased_are_refused_with_numbers(engine: Engine) -> None:
+    step(engine, [1] * 50)
+    with pytest.raises(ContextFull) as caught:
+        step(engine, [1], 50)
+    assert (caught.value.wanted_tokens, caught.value.limit_tokens) == (51, 50)
+
+
+def test_a_middle_span_takes_hidden_states_and_has_no_head(tiny_llama: Path) -> None:
+    middle = make_engine(tiny_llama, Span(1, 3))
+    middle.handle(OpenLease(number=0, lease=1, span=Span(1, 3), batch=1, max_tokens=10), b"")
+    hidden = TensorHeader("float32", (1, 1, 64))
+    assert raw_step(middle, bytes(256), hidden, output="hidden").shape == (1, 1, 64)
+    with pytest.raises(BadInput, match="take hidden states"):
+        step(middle, [1])
+    with pytest.raises(BadInput, match="end before the head"):
+        raw_step(middle, bytes(256), hidden, output="token")
+
+
+def test_leases_are_granted_refused_and_freed(engine: Engine) -> None:
+    with pytest.raises(CacheFull) as caught:
+        engine.handle(OpenLease(number=0, lease=2, span=Span(0, 4), batch=1, max_tokens=51), b"")
+    assert (caught.value.wanted_tokens, caught.value.free_tokens) == (51, 50)
+    answer, _ = engine.handle(OpenLease(number=3, lease=2, span=Span(0, 2), batch=2, max_tokens=50), b"")
+    assert answer == LeaseOpened(number=3, free_cache_tokens=0)
+    with pytest.raises(BadInput, match="open already"):
+        engine.handle(OpenLease(number=0, lease=2, span=Span(0, 2), batch=1, max_tokens=1), b"")
+    assert engine.handle(CloseLease(number=4, lease=2), b"")[0] == LeaseClosed(number=4, free_cache_tokens=50)
+
+
+def test_a_worker_loads_one_span(engine: Engine, tiny_llama: Path) -> None:
+    with pytest.raises(GridError, match="one span"):
+        engine.handle(Load(number=0, config=EngineConfig(location=str(tiny_llama), span=Span(0, 1))), b"")
+
+
+def test_the_loaded_span_is_described(engine: Engine) -> None:
+    loaded = engine.describe(3, load_s=1.0, resident_bytes=5)
+    assert (loaded.executor, loaded.dtype) == ("torch", "float32")
+    assert loaded.has_embeddings
+    assert loaded.has_head
+    assert loaded.total_cache_tokens == loaded.max_session_tokens == TOTAL_TOKENS
+    assert 0 < loaded.decode_block_s < 1

@@ -1,0 +1,103 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from gridnode.engine.gguf_checkpoint import GgufCheckpoint
+from gridnode.engine.gguf_text import export_text
+from gridnode.engine.text import TextCodec, load_text_codec
+from gridnode.errors import BadCheckpoint, BadInput
+
+TEXTS = ["Hello, world!", "Grüße an alle 😀🤝", "日本語 text", "a  b\n\n\tc 123456", "<|end|> inside"]
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is 2+2? 😀"},
+    {"role": "assistant", "content": "4"},
+    {"role": "user", "content": "Sure?"},
+]
+
+
+def check_equal(codec: TextCodec, reference: PreTrainedTokenizerFast) -> None:
+    for text in TEXTS:
+        assert codec.encode(text) == reference(text)["input_ids"]
+        assert codec.decode(codec.encode(text)) == reference.decode(
+            reference(text)["input_ids"], skip_special_tokens=True
+        )
+    for messages in (MESSAGES[-1:], MESSAGES):
+        prompt = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert codec.render_chat(messages) == prompt
+        assert codec.encode_chat(messages) == reference(prompt, add_special_tokens=False)["input_ids"]
+
+
+def test_tokens_and_chats_are_those_of_transformers(tiny_llama: Path) -> None:
+    check_equal(load_text_codec(tiny_llama), AutoTokenizer.from_pretrained(tiny_llama))
+
+
+@pytest.mark.smollm
+def test_tokens_and_chats_of_the_demo_model_are_those_of_transformers(
+    demo_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    directory = export_text(GgufCheckpoint(demo_model_path))
+    reference = AutoTokenizer.from_pretrained(demo_model_path.parent, gguf_file=demo_model_path.name)
+    codec = load_text_codec(directory)
+    check_equal(codec, reference)
+    assert codec.stop_ids == {reference.eos_token_id}
+    assert export_text(GgufCheckpoint(demo_model_path)) == directory
+
+
+def test_streamed_text_is_whole_characters_and_adds_up(tiny_llama: Path) -> None:
+    codec = load_text_codec(tiny_llama)
+    for text in TEXTS:
+        token_ids = codec.encode(text)
+        decoder = codec.stream_decoder()
+        pieces = [decoder.push(token_id) for token_id in token_ids]
+        assert "".join(pieces) == codec.decode(token_ids)
+        assert "\ufffd" not in "".join(pieces)
+
+
+def test_every_end_that_the_files_name_stops(tiny_llama: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
+    (copy / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
+    assert load_text_codec(copy).stop_ids == {7, 9, 256}
+
+
+def test_templates_may_refuse(tiny_llama: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
+    (copy / "chat_template.jinja").write_text("{{ raise_exception('no system messages') }}")
+    with pytest.raises(BadInput, match="no system messages"):
+        load_text_codec(copy).encode_chat(MESSAGES)
+
+
+def test_templates_run_in_a_sandbox(tiny_llama: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
+    (copy / "chat_template.jinja").write_text("{{ messages.__class__.__mro__[1].__subclasses__() }}")
+    with pytest.raises(BadInput, match="unsafe"):
+        load_text_codec(copy).encode_chat(MESSAGES)
+
+
+def test_templates_of_older_files_are_found(tiny_llama: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
+    template = (copy / "chat_template.jinja").read_text()
+    (copy / "chat_template.jinja").unlink()
+    expected = load_text_codec(tiny_llama).render_chat(MESSAGES)
+    for setting in (
+        template,
+        [{"name": "tool_use", "template": "x"}, {"name": "default", "template": template}],
+    ):
+        settings = {"chat_template": setting, "eos_token": {"content": "<|end|>"}}
+        (copy / "tokenizer_config.json").write_text(json.dumps(settings))
+        assert load_text_codec(copy).render_chat(MESSAGES) == expected
+    (copy / "tokenizer_config.json").unlink()
+    with pytest.raises(BadInput, match=r"no chat template.*--raw"):
+        load_text_codec(copy).encode_chat(MESSAGES)
+
+
+def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadCheckpoint, match=r"tokenizer\.json"):
+        load_text_codec(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(BadCheckpoint, match=r"tokenizer\.json"):
+        load_text_codec(tmp_path)
