@@ -171,6 +171,14 @@ class TorchSpan:
         if self._has_head:
             norm = next(name for name in checkpoint.tensors if block_of(name) is None and "norm" in name)
             self._set(checkpoint, "model.norm.weight", norm)
+            self._set_head(checkpoint)
+
+    def _set_head(self, checkpoint: Checkpoint) -> None:
+        """Load the head; one that is tied to embeddings of this same span shares their memory."""
+        is_tied = checkpoint.head_name == checkpoint.embed_name
+        if is_tied and self._has_embeddings and self._quantization is QuantFormat.NONE:
+            self._model.get_output_embeddings().weight = self._model.get_input_embeddings().weight
+        else:
             self._set(checkpoint, "lm_head.weight", checkpoint.head_name)
 
     def _set(self, checkpoint: Checkpoint, target: str, name: str) -> None:

@@ -55,8 +55,8 @@ def test_a_third_of_the_blocks_takes_a_third_of_the_memory(
         for (start, end), found in parts.items():
             share = found["span"] / whole["span"]
             print(f"  blocks {start}:{end}  {format_bytes(found['span'])}  {share:.0%}")
-    assert 0.25 < parts[10, 20]["span"] / whole["span"] < 0.37
-    # The ends hold the embeddings or the head too: 28 M values beside the 35 M of ten blocks.
+    # Ten blocks are 35 M of 135 M values; the ends hold the embeddings or the head too, 28 M.
+    assert 0.22 < parts[10, 20]["span"] / whole["span"] < 0.34
     for end in ((0, 10), (20, 30)):
         assert 0.35 < parts[end]["span"] / whole["span"] < 0.55
 
