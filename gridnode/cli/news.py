@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gridnode.cli.missing_blocks import missing_blocks
 from gridnode.cli.showing import name_text, printable
 from gridnode.config import DEFAULT_API
 from gridnode.control.readiness import describe_engine, readiness
 from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
 from gridnode.core.addresses import Address
+from gridnode.core.spans import Span
 from gridnode.units import format_bytes, format_seconds
 
 
@@ -23,13 +25,13 @@ class Doorstep:
     model: str
     """What this node was told to serve; may be empty."""
 
-    def join_command(self, model: str, blocks: tuple[int, int] | None = None) -> str:
+    def join_command(self, model: str, blocks: Span | None = None) -> str:
         """Return what to run elsewhere to join this node's swarm."""
         parts = ["gridnode up"]
         if model:
             parts.append(f"--model {model}")
         if blocks:
-            parts.append(f"--blocks {blocks[0]}:{blocks[1]}")
+            parts.append(f"--blocks {blocks}")
         parts += [f"--join {address}" for address in self.reachable[:1]]
         return " ".join(parts)
 
@@ -100,31 +102,37 @@ def _describe(peer: PeerStatus) -> str:
 
 
 def _model_news(before: NodeStatus | None, after: NodeStatus, doorstep: Doorstep) -> list[str]:
-    if after.engine.state not in ("none", "ready"):
-        return []  # gaps are no news while this node is filling one
-    # Models are told of as soon as this node is ready, and when they change afterwards.
-    is_told = before is not None and before.engine.state == after.engine.state
-    old = {model.manifest: model for model in before.models} if before and is_told else {}
+    if not _is_settled(after, doorstep):
+        return []  # gaps are no news while this node is about to fill one
+    told = before if before and _is_settled(before, doorstep) else None
+    old = {model.manifest: _outlook(model, told) for model in told.models} if told else {}
     lines = []
     for model in after.models:
-        known = old.get(model.manifest)
-        if known is None or bool(known.route) != bool(model.route) or known.gaps != model.gaps:
-            lines += _model_lines(model, doorstep)
+        outlook = _outlook(model, after)
+        if model.manifest not in old or old[model.manifest] != outlook:
+            lines += _model_lines(model, outlook, doorstep)
     return lines
 
 
-def _model_lines(model: ModelStatus, doorstep: Doorstep) -> list[str]:
-    if model.route:
-        return [
-            f"  answers  {printable(model.name)} by {model.route}",
-            f"  next     {doorstep.ask_command()}",
-        ]
-    if not model.gaps:
-        return []
-    missing = ", ".join(f"{start}:{end}" for start, end in model.gaps)
+def _is_settled(status: NodeStatus, doorstep: Doorstep) -> bool:
+    """Return whether the node serves what it was told to, or was told to serve nothing."""
+    return status.engine.state == "ready" or (status.engine.state == "none" and not doorstep.model)
+
+
+def _outlook(model: ModelStatus, status: NodeStatus) -> tuple[Span, ...] | None:
+    """Return the blocks that somebody should come and serve, or None if the model answers."""
+    return None if model.route else missing_blocks(model, status)
+
+
+def _model_lines(model: ModelStatus, missing: tuple[Span, ...] | None, doorstep: Doorstep) -> list[str]:
+    name = printable(model.name)
+    if missing is None:
+        return [f"  answers  {name} by {model.route}", f"  next     {doorstep.ask_command()}"]
+    if not missing:
+        return [f"  waiting  others are loading the rest of {name}"]
     return [
-        f"  waiting  blocks {missing} of {printable(model.name)} are served by nobody yet",
-        f"  next     {doorstep.join_command(doorstep.model or model.name, model.gaps[0])}",
+        f"  waiting  blocks {', '.join(map(str, missing))} of {name} are served by nobody yet",
+        f"  next     {doorstep.join_command(doorstep.model or name, missing[0])}",
     ]
 
 

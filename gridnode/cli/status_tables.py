@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gridnode.cli.showing import milliseconds, name_text, plain_table
+from gridnode.cli.missing_blocks import missing_blocks
+from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
 from gridnode.control.readiness import describe_engine
 from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
 
@@ -57,13 +58,13 @@ def _link(peer: PeerStatus) -> str:
 def _models(status: NodeStatus) -> Table:
     table = plain_table("MODEL", "BLOCKS", "COPIES", "CONTEXT", "ROUTE", folded="ROUTE")
     for model in status.models:
-        missing = ", ".join(f"{start}:{end}" for start, end in model.gaps)
+        gaps = ", ".join(f"{start}:{end}" for start, end in model.gaps)
         table.add_row(
             name_text(model.name),
             str(model.num_blocks),
             str(model.min_replicas),
             str(model.context_tokens) if model.route else "-",
-            Text(model.route) if model.route else Text(f"none: blocks {missing or '?'} missing", style="red"),
+            Text(model.route) if model.route else Text(f"none: blocks {gaps or '?'} not served", style="red"),
         )
     return table
 
@@ -75,9 +76,9 @@ def _no_model(status: NodeStatus) -> Text:
 
 
 def gap_hint(model: ModelStatus, status: NodeStatus) -> Text | None:
-    """Return what to run to fill the first gap of `model`, or None if it has none."""
-    if not model.gaps:
+    """Return what to run to fill the first gap of `model`, or None if nothing needs to be done."""
+    missing = missing_blocks(model, status)
+    if not missing:
         return None
-    start, end = model.gaps[0]
-    command = f"gridnode up --model {model.name} --blocks {start}:{end} --join {status.listen}"
+    command = f"gridnode up --model {printable(model.name)} --blocks {missing[0]} --join {status.listen}"
     return Text(f"To fill the gap, on another computer: {command}", style="yellow")

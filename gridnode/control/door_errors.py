@@ -92,4 +92,5 @@ def _subclasses(kind: type[GridError]) -> Iterator[type[GridError]]:
         yield from _subclasses(child)
 
 
-_CLASSES = {kind.code: kind for kind in _subclasses(GridError)}
+# One class per code: those of the tree. Other modules refine them for themselves and share their codes.
+_CLASSES = {kind.code: kind for kind in _subclasses(GridError) if kind.__module__ == GridError.__module__}

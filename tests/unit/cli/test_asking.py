@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from fake_node import STATUS, FakeNode
+from fake_node import SERVING, STATUS, FakeNode
 from waiting import until
 
 from gridnode.control.door_server import serve_door
@@ -159,10 +159,11 @@ def test_status_in_json_is_the_record_of_the_door() -> None:
 
 
 def test_status_names_the_gap_and_what_fills_it() -> None:
-    model = replace(STATUS.models[0], gaps=((10, 20),), route="")
-    _, out, _ = gridnode(FakeNode(current=replace(STATUS, models=(model,))), "status")
-    assert "blocks 10:20 missing" in out
-    assert "gridnode up --model tiny --blocks 10:20 --join 127.0.0.1:7338" in out
+    model = replace(STATUS.models[0], gaps=((10, 30),), route="")
+    peer = replace(STATUS.peers[0], serving=replace(SERVING, end=10))
+    _, out, _ = gridnode(FakeNode(current=replace(STATUS, peers=(peer,), models=(model,))), "status")
+    assert "blocks 10:30 not served" in out
+    assert "gridnode up --model tiny --blocks 10:30 --join 127.0.0.1:7338" in out
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred", "[bold]loud[/]", "two\nlines", "x" * 64])

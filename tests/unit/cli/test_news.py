@@ -8,7 +8,7 @@ from fake_node import SERVING, STATUS
 
 from gridnode.cli.news import Doorstep, banner, news
 from gridnode.config import DEFAULT_API
-from gridnode.control.schema import EngineStatus
+from gridnode.control.schema import EngineStatus, NodeStatus
 from gridnode.core.addresses import Address
 
 DOORSTEP = Doorstep(api=DEFAULT_API, reachable=(Address("192.0.2.7", 7338),), model="tiny.gguf")
@@ -44,10 +44,34 @@ def test_the_door_is_named_where_it_is_not_the_usual_one() -> None:
     assert "--api 127.0.0.1:4000" in lines[-1]
 
 
+def with_gap(status: NodeStatus) -> NodeStatus:
+    """Return `status` of a node that serves blocks 0:10 of 30 alone."""
+    me = replace(status.peers[0], serving=replace(SERVING, end=10))
+    model = replace(STATUS.models[0], gaps=((10, 30),), route="")
+    return replace(status, peers=(me,), models=(model,))
+
+
 def test_a_gap_comes_with_the_command_that_fills_it() -> None:
-    gap = replace(STATUS.models[0], gaps=((10, 30),), route="")
-    lines = news(LOADING, replace(STATUS, models=(gap,)), DOORSTEP)
+    lines = news(LOADING, with_gap(STATUS), DOORSTEP)
     assert lines[-1] == "  next     gridnode up --model tiny.gguf --blocks 10:30 --join 192.0.2.7:7338"
+
+
+def test_a_gap_that_somebody_is_about_to_fill_needs_nobody_else() -> None:
+    status = with_gap(STATUS)
+    joining = replace(PEER, state="joining", serving=replace(SERVING, start=10))
+    lines = news(LOADING, replace(status, peers=(*status.peers, joining)), DOORSTEP)
+    assert lines[-1] == "  waiting  others are loading the rest of tiny"
+
+
+def test_a_node_that_will_fill_the_gap_asks_nobody() -> None:
+    not_yet = with_gap(replace(STATUS, engine=EngineStatus(state="none")))
+    assert news(None, not_yet, DOORSTEP) == []
+    assert news(None, not_yet, replace(DOORSTEP, model="")) != []
+
+
+def test_a_better_route_is_no_news() -> None:
+    other = replace(STATUS.models[0], route="bbbbbbbb 0:30")
+    assert news(STATUS, replace(STATUS, models=(other,)), DOORSTEP) == []
 
 
 def test_peers_come_and_go() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import msgspec
 import pytest
 
@@ -47,3 +50,9 @@ def test_numbers_that_nobody_sent_are_zero() -> None:
     restored = restore_error(ErrorBody(code=ErrorCode.CACHE_FULL, message="full"))
     assert isinstance(restored, CacheFull)
     assert restored.free_tokens == 0
+
+
+def test_classes_that_share_a_code_do_not_replace_those_of_the_tree() -> None:
+    code = "import gridnode.cli.ending, gridnode.control.door_errors as d; print(d._CLASSES['no_capacity'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "<class 'gridnode.errors.NoCapacity'>"
