@@ -7,9 +7,8 @@ from pathlib import Path
 
 from gridnode.core.addresses import DEFAULT_PORT, Address
 from gridnode.core.announcements import MAX_PUBLIC_NAME_CHARACTERS
-from gridnode.core.models import QuantFormat
+from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
 from gridnode.core.spans import Span
-from gridnode.engine.requests import DTypeName, ExecutorName
 from gridnode.paths import state_dir
 
 DEFAULT_API = Address("127.0.0.1", 7337)

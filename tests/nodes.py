@@ -42,7 +42,8 @@ class Swarm:
         self._group = group
         self._directory = directory
         self._model = model
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[Node, asyncio.Task[None]] = {}
+        self._num_started = 0
 
     async def start(
         self, span: Span | None, *, model: Path | None = None, cache_tokens: int = 2048, serves: bool = True
@@ -58,12 +59,13 @@ class Swarm:
             threads=1,
             listen=LOOPBACK,
             join=(self.nodes[0].address,) if self.nodes else (),
-            public_name=f"node {len(self.nodes)}",
-            state_dir=self._directory / f"node{len(self.nodes)}",
+            public_name=f"node {self._num_started}",
+            state_dir=self._directory / f"node{self._num_started}",
         )
         node = Node(config)
         listening = asyncio.Event()
-        self._tasks.append(self._group.create_task(self._run(node, listening)))
+        self._num_started += 1
+        self._tasks[node] = self._group.create_task(self._run(node, listening))
         await listening.wait()
         self.nodes.append(node)
         return node
@@ -73,7 +75,7 @@ class Swarm:
 
     async def stop(self, node: Node) -> None:
         """Stop one node in order."""
-        task = self._tasks[self.nodes.index(node)]
+        task = self._tasks[node]
         task.cancel()
         await asyncio.wait([task])
 

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
+
+ExecutorName = Literal["auto", "torch", "onnx"]
+"""What computes a span; `auto` chooses."""
+
+DTypeName = Literal["auto", "float32", "bfloat16"]
+"""Type of what is not quantized; `auto` chooses."""
 
 
 class QuantFormat(StrEnum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import torch
 
 from gridnode.core.sampling import GREEDY, sample
 from gridnode.engine.executor import Array, Output, SpanCache, SpanExecutor, SpanStep
@@ -60,7 +58,6 @@ class Engine:
     """
 
     def __init__(self, config: EngineConfig, *, on_progress: Callable[[int], None]) -> None:
-        torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
         checkpoint = open_checkpoint(config.location)
         self._config = config
         self._facts = checkpoint.facts

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from gridnode.core.models import QuantFormat
+from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import ErrorCode
@@ -21,8 +21,6 @@ from gridnode.wire.frames import Frame
 from gridnode.wire.messages import Output
 from gridnode.wire.tensors import TensorHeader
 
-ExecutorName = Literal["auto", "torch", "onnx"]
-DTypeName = Literal["auto", "float32", "bfloat16"]
 Number = Annotated[int, Meta(ge=0)]
 
 

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from gridnode.core.models import QuantFormat
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import SpanExecutor
 from gridnode.engine.gguf_checkpoint import GgufCheckpoint
 from gridnode.engine.gguf_text import export_text
+from gridnode.engine.onnx_blocks import unsupported_reason
 from gridnode.engine.requests import EngineConfig
-from gridnode.engine.torch_span import TorchSpan
 from gridnode.errors import BadInput
+
+
+def choose_executor(config: EngineConfig, checkpoint: Checkpoint) -> Literal["torch", "onnx"]:
+    """Return what computes.
+
+    `auto` takes the fast path for quantized weights of a family that it knows; unquantized ones go to
+    the reference, which computes them as `transformers` does.
+
+    Raises:
+        BadInput: what was asked for cannot run this model here.
+    """
+    if config.device != "cpu":
+        raise BadInput(f"device {config.device!r} is not supported yet; use cpu")
+    reason = unsupported_reason(checkpoint)
+    if config.dtype == "bfloat16":
+        reason = "it computes in float32 only"
+    if config.executor == "onnx" and reason is not None:
+        raise BadInput(
+            f"the executor onnx cannot run {checkpoint.model_id.name}: {reason}; use auto or torch"
+        )
+    if config.executor == "auto":
+        return "onnx" if reason is None and config.quantization is not QuantFormat.NONE else "torch"
+    return config.executor
 
 
 def choose_dtype(config: EngineConfig, checkpoint: Checkpoint) -> str:
@@ -25,7 +50,7 @@ def choose_dtype(config: EngineConfig, checkpoint: Checkpoint) -> str:
         return config.dtype
     stored = str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype") or "float32")
     is_half = stored in ("bfloat16", "float16") and config.quantization is QuantFormat.NONE
-    return "bfloat16" if is_half else "float32"
+    return "bfloat16" if is_half and config.executor != "onnx" else "float32"
 
 
 def build_executor(
@@ -37,18 +62,32 @@ def build_executor(
         BadInput: it cannot run this model here.
         BadCheckpoint: a tensor is missing or damaged.
     """
-    if config.device != "cpu":
-        raise BadInput(f"device {config.device!r} is not supported yet; use cpu")
-    if config.executor == "onnx":
-        raise BadInput("the executor 'onnx' is not part of this version; use auto or torch")
-    executor = TorchSpan(
+    num_threads = config.num_threads or os.cpu_count() or 1
+    name = choose_executor(config, checkpoint)
+    # Only the one that computes is imported: torch alone takes seconds and 200 MB.
+    if name == "onnx":
+        from gridnode.engine.onnx_span import OnnxSpan
+
+        return name, OnnxSpan(
+            checkpoint,
+            config.span,
+            quantization=config.quantization,
+            max_positions=min(checkpoint.facts.max_positions, config.cache_tokens),
+            num_threads=num_threads,
+            on_block=on_block,
+        )
+    import torch
+
+    from gridnode.engine.torch_span import TorchSpan
+
+    torch.set_num_threads(num_threads)
+    return name, TorchSpan(
         checkpoint,
         config.span,
         dtype=choose_dtype(config, checkpoint),
         quantization=config.quantization,
         on_block=on_block,
     )
-    return "torch", executor
 
 
 def prepare_text(checkpoint: Checkpoint) -> Path | None:

@@ -273,5 +273,5 @@ def _describe_owner(address: Address) -> str:
         pass  # other users' processes are hidden from us; the message works without a name
     return (
         f"UDP port {address.port} on {address.host} is held by {owner}; "
-        f"stop it, or choose another port with --port (0 takes a free one)"
+        f"stop it, or choose another port with --listen (port 0 takes a free one)"
     )

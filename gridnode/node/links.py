@@ -144,23 +144,32 @@ class Links:
         self._group.create_task(self._accompany(connection), name=f"link {short(connection.peer_id)}")
 
     async def _accompany(self, connection: Connection) -> None:
-        """Serve the streams of `connection` while it lasts."""
+        """Serve the streams of `connection` while it lasts.
+
+        Its end does not cancel their handlers: what the peer said last, such as its goodbye, is still
+        to be read. Each of them ends by itself, at the end of its stream.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 if connection.is_client:
                     group.create_task(self._guard(self._on_connection(connection)), name="news")
-                while True:
-                    stream = await connection.accept_stream()
-                    group.create_task(self._guard(self._on_stream(stream)), name="stream")
-        except* (PeerLost, ConnectionClosed) as group_error:
-            logger.info("link to %s ended: %s", short(connection.peer_id), group_error.exceptions[0])
+                try:
+                    while True:
+                        stream = await connection.accept_stream()
+                        group.create_task(self._guard(self._on_stream(stream)), name="stream")
+                except (PeerLost, ConnectionClosed) as exc:
+                    logger.info("link to %s ended: %s", short(connection.peer_id), exc)
+                    self._forget(connection)
         finally:
-            remaining = [known for known in self._connections[connection.peer_id] if known is not connection]
-            if remaining:
-                self._connections[connection.peer_id] = remaining
-            else:
-                del self._connections[connection.peer_id]
+            self._forget(connection)
             await connection.aclose()
+
+    def _forget(self, connection: Connection) -> None:
+        known = self._connections.get(connection.peer_id, [])
+        if connection in known:
+            known.remove(connection)
+            if not known:
+                del self._connections[connection.peer_id]
 
     async def _guard(self, work: Awaitable[None]) -> None:
         """Keep the failure of one stream from the others: this is the edge of a task that serves a peer."""

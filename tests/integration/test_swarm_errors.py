@@ -209,6 +209,20 @@ def test_garbage_of_a_peer_ends_its_own_streams_only(tiny_llama: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_the_goodbye_of_a_node_is_heard_over_quic(tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, HALVES) as swarm:
+            for _ in range(5):
+                leaving = await swarm.start(None, serves=False)
+                await swarm.wait_ready()
+                await swarm.stop(leaving)
+                swarm.nodes.remove(leaving)
+                # Far sooner than an announcement expires.
+                await until(lambda: all(len(node.status().peers) == 2 for node in swarm.nodes), timeout_s=5)
+
+    asyncio.run(scenario())
+
+
 def test_a_node_with_nothing_to_serve_says_so(tiny_llama: Path) -> None:
     async def scenario() -> None:
         async with running_swarm(tiny_llama, [Span(0, 4)]) as swarm:

@@ -1,0 +1,115 @@
+"""Quantized tensors on disk, so that a restart maps them into memory instead of quantizing again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from gridnode.core.models import QuantFormat
+from gridnode.engine.checkpoint import Checkpoint
+from gridnode.engine.executor import Array
+from gridnode.engine.quantization import DEFAULT_GROUP_SIZE, QuantizedTensor, quantize
+from gridnode.paths import cache_dir, write_atomically
+
+logger = logging.getLogger("gridnode.engine.block_cache")
+
+# Raised when what is written changes, so that older files are not read.
+_LAYOUT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """One array inside a file of the cache."""
+
+    path: Path
+    offset: int
+    length: int
+    dtype: str
+    """`uint8` or `float32`."""
+
+    shape: tuple[int, ...]
+
+
+class BlockCache:
+    """The quantized matrices of one checkpoint.
+
+    Args:
+        group_size: Values that share a scale.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, quantization: QuantFormat, *, group_size: int = DEFAULT_GROUP_SIZE
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._quantization = quantization
+        self._group_size = group_size
+        self._directory = cache_dir() / "blocks" / checkpoint.model_id.manifest
+
+    def matrices(self, key: str, parts: dict[str, list[str]]) -> dict[str, dict[str, StoredArray]]:
+        """Return quantized matrices as arrays on disk; quantize and write them if they are not there.
+
+        Args:
+            key: Name of the file: a block, or the head.
+            parts: For each matrix the tensors that are joined to it, by their outputs.
+
+        Returns:
+            For each matrix its arrays `packed`, `scales` and `zero_points`, see `pack`.
+        """
+        name = f"{key}-{self._quantization}-g{self._group_size}-v{_LAYOUT}.safetensors"
+        path = self._directory / name
+        if not path.exists():
+            logger.debug("quantizing %s", key)
+            arrays: dict[str, Array] = {}
+            for matrix, names in parts.items():
+                for part, array in pack(self._quantize(names)).items():
+                    arrays[f"{matrix}.{part}"] = array
+            write_atomically(path, save(arrays))
+        stored = _stored_arrays(path)
+        return {
+            matrix: {part: stored[f"{matrix}.{part}"] for part in ("packed", "scales", "zero_points")}
+            for matrix in parts
+        }
+
+    def _quantize(self, names: list[str]) -> list[QuantizedTensor]:
+        return [
+            quantize(self._checkpoint.read(name), self._quantization, group_size=self._group_size)
+            for name in names
+        ]
+
+
+def pack(tensors: list[QuantizedTensor]) -> dict[str, Array]:
+    """Return the arrays of matrices joined by their outputs, as `MatMulNBits` of ONNX Runtime takes them."""
+    zero_points = np.concatenate([tensor.zero_points for tensor in tensors])
+    if tensors[0].bits == 4:  # two to a byte, each row padded to whole bytes
+        padded = np.pad(zero_points, ((0, 0), (0, zero_points.shape[1] % 2)))
+        zero_points = padded[:, 0::2] | (padded[:, 1::2] << 4)
+    return {
+        "packed": np.concatenate([tensor.packed for tensor in tensors]),
+        "scales": np.concatenate([tensor.scales for tensor in tensors]).astype(np.float32),
+        "zero_points": np.ascontiguousarray(zero_points),
+    }
+
+
+def _stored_arrays(path: Path) -> dict[str, StoredArray]:
+    """Return where the arrays of a safetensors file lie."""
+    with path.open("rb") as file:
+        (header_bytes,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(header_bytes))
+    dtypes = {"U8": "uint8", "F32": "float32"}
+    return {
+        name: StoredArray(
+            path,
+            8 + header_bytes + record["data_offsets"][0],
+            record["data_offsets"][1] - record["data_offsets"][0],
+            dtypes[record["dtype"]],
+            tuple(record["shape"]),
+        )
+        for name, record in header.items()
+        if name != "__metadata__"
+    }

@@ -1,0 +1,220 @@
+"""The blocks of Llama-like models, and their head, as ONNX graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gridnode.core.models import QuantFormat
+from gridnode.core.spans import Span
+from gridnode.engine.block_cache import BlockCache
+from gridnode.engine.checkpoint import Checkpoint, block_of
+from gridnode.engine.executor import Array
+from gridnode.engine.onnx_graph import OnnxGraph
+from gridnode.engine.rotary import SUPPORTED_TYPES, rotary_parameters, rotary_tables
+from gridnode.paths import cache_dir
+
+# Blocks of these are: norm, attention with rotary embeddings, norm, gated feed-forward.
+FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
+_ATTENTION = {"qkv": ["q_proj", "k_proj", "v_proj"], "o": ["o_proj"]}
+_FEED_FORWARD = {"gate_up": ["gate_proj", "up_proj"], "down": ["down_proj"]}
+
+
+def unsupported_reason(checkpoint: Checkpoint) -> str | None:
+    """Return why the fast path cannot run this model, or None if it can."""
+    config = checkpoint.config
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        return f"the family {family!r} has no graph"
+    if config.get("hidden_act", "silu") != "silu":
+        return f"the activation {config['hidden_act']!r} has no graph"
+    rope_type = rotary_parameters(config)["rope_type"]
+    if rope_type not in SUPPORTED_TYPES:
+        return f"rotary scaling {rope_type!r} has no table"
+    if config.get("partial_rotary_factor", 1.0) != 1.0:
+        return "rotary embeddings of a part of each head have no graph"
+    kinds = set(config.get("layer_types") or ["full_attention"])
+    if kinds != {"full_attention"} and kinds != {"sliding_attention"}:
+        return "blocks with different kinds of attention have no graph"
+    return None
+
+
+@dataclass(slots=True, kw_only=True)
+class BlockBuilder:
+    """Adds blocks of one checkpoint to graphs."""
+
+    checkpoint: Checkpoint
+    quantization: QuantFormat
+    max_positions: int
+    """Rows of the rotary tables: the longest session."""
+
+    on_block: Callable[[], None] = lambda: None
+    """Called after each block that was added."""
+
+    def span_graph(self, span: Span) -> OnnxGraph:
+        """Return the graph of `span`: hidden states and KV buffers in, hidden states out.
+
+        Inputs: `hidden` `[batch, tokens, hidden_size]`, `seqlens_k` `[batch]` (tokens in the cache after
+        the step, less one), `total_tokens` `[1]`, and for each block `key.N` and `value.N`
+        `[batch, kv_heads, max_tokens, head_dim]`, which the step writes in place.
+        """
+        facts = self.checkpoint.facts
+        graph = OnnxGraph(folder=cache_dir())
+        hidden = graph.add_input("hidden", "float32", ["batch", "tokens", facts.hidden_size])
+        graph.add_input("seqlens_k", "int32", ["batch"])
+        graph.add_input("total_tokens", "int32", [1])
+        cosines, sines = rotary_tables(
+            rotary_parameters(self.checkpoint.config),
+            head_dim=facts.head_dim,
+            num_positions=self.max_positions,
+        )
+        graph.constant("cosines", cosines)
+        graph.constant("sines", sines)
+        residual, added = hidden, ""
+        for block_index in span:
+            residual, added = self._block(graph, block_index, residual, added)
+            self.on_block()
+        [result] = graph.add("Add", [residual, added])
+        graph.add_output(result, "result", "float32", ["batch", "tokens", facts.hidden_size])
+        return graph
+
+    def head_graph(self) -> OnnxGraph:
+        """Return the graph of the final norm and the head: `hidden` in, `logits` out."""
+        checkpoint, facts = self.checkpoint, self.checkpoint.facts
+        graph = OnnxGraph(folder=cache_dir())
+        hidden = graph.add_input("hidden", "float32", ["batch", "tokens", facts.hidden_size])
+        norm = next(name for name in checkpoint.tensors if block_of(name) is None and "norm" in name)
+        normed, _ = self._norm(graph, hidden, "", norm)
+        # The head keeps 8 bits: it decides between tokens that differ little.
+        bits = QuantFormat.NONE if self.quantization is QuantFormat.NONE else QuantFormat.INT8
+        logits = self._product(graph, normed, "head", {"head": [checkpoint.head_name]}, bits)["head"]
+        graph.add_output(logits, "logits", "float32", ["batch", "tokens", facts.vocab_size])
+        return graph
+
+    def _block(self, graph: OnnxGraph, block_index: int, residual: str, added: str) -> tuple[str, str]:
+        """Add one block; return the residual stream and what is still to be added to it."""
+        facts = self.checkpoint.facts
+        prefix = f"model.layers.{block_index}."
+        normed, residual = self._norm(graph, residual, added, f"{prefix}input_layernorm.weight")
+        products = self._block_products(graph, block_index)
+        qkv = products(normed, "qkv")
+        kv_shape: list[int | str] = ["batch", facts.num_kv_heads, "max_tokens", facts.head_dim]
+        key = graph.add_input(f"key.{block_index}", "float32", kv_shape)
+        value = graph.add_input(f"value.{block_index}", "float32", kv_shape)
+        attended, new_key, new_value = graph.add(
+            "GroupQueryAttention",
+            [*self._queries(graph, qkv, prefix), key, value, "seqlens_k", "total_tokens", "cosines", "sines"],
+            num_outputs=3,
+            contrib=True,
+            num_heads=facts.num_heads,
+            kv_num_heads=facts.num_kv_heads,
+            do_rotary=1,
+            **self._window(),
+        )
+        for name, output in ((f"new_key.{block_index}", new_key), (f"new_value.{block_index}", new_value)):
+            graph.name_output(output, name, "float32", kv_shape)
+        attended = products(attended, "o")
+        normed, residual = self._norm(graph, residual, attended, f"{prefix}post_attention_layernorm.weight")
+        gate, up = self._halves(graph, products(normed, "gate_up"), block_index)
+        [sigmoid] = graph.add("Sigmoid", [gate])
+        [activated] = graph.add("Mul", [gate, sigmoid])
+        [gated] = graph.add("Mul", [activated, up])
+        return residual, products(gated, "down")
+
+    def _block_products(self, graph: OnnxGraph, block_index: int) -> Any:
+        """Return a function that multiplies a value with one of the block's matrices, and adds its bias."""
+        prefix = f"model.layers.{block_index}."
+        parts = {m: [f"{prefix}self_attn.{p}.weight" for p in names] for m, names in _ATTENTION.items()}
+        parts |= {m: [f"{prefix}mlp.{p}.weight" for p in names] for m, names in _FEED_FORWARD.items()}
+        stored = None
+        if self.quantization is not QuantFormat.NONE:
+            stored = BlockCache(self.checkpoint, self.quantization).matrices(f"block-{block_index}", parts)
+
+        def product(value: str, matrix: str) -> str:
+            name = f"{prefix}{matrix}"
+            inputs = self.checkpoint.entry(parts[matrix][0]).shape[1]
+            if stored is not None:
+                bits = 4 if self.quantization is QuantFormat.INT4 else 8
+                result = graph.matmul(value, name, stored[matrix], inputs=inputs, bits=bits)
+            else:
+                result = self._exact_product(graph, value, name, parts[matrix])
+            biases = [part.replace(".weight", ".bias") for part in parts[matrix]]
+            if biases[0] in self.checkpoint.tensors:
+                bias = graph.constant(f"{name}.bias", np.concatenate([self._float(b) for b in biases]))
+                [result] = graph.add("Add", [result, bias])
+            return result
+
+        return product
+
+    def _product(
+        self, graph: OnnxGraph, value: str, key: str, parts: dict[str, list[str]], quantization: QuantFormat
+    ) -> dict[str, str]:
+        if quantization is QuantFormat.NONE:
+            return {name: self._exact_product(graph, value, name, names) for name, names in parts.items()}
+        stored = BlockCache(self.checkpoint, quantization).matrices(key, parts)
+        bits = 4 if quantization is QuantFormat.INT4 else 8
+        inputs = {name: self.checkpoint.entry(names[0]).shape[1] for name, names in parts.items()}
+        return {
+            name: graph.matmul(value, name, stored[name], inputs=inputs[name], bits=bits) for name in parts
+        }
+
+    def _exact_product(self, graph: OnnxGraph, value: str, name: str, names: list[str]) -> str:
+        matrix = np.concatenate([self._float(part) for part in names])
+        return graph.add("MatMul", [value, graph.shared(name, np.ascontiguousarray(matrix.T))])[0]
+
+    def _queries(self, graph: OnnxGraph, qkv: str, prefix: str) -> list[str]:
+        """Return queries, keys and values for the attention: packed, or apart if they are normed."""
+        if f"{prefix}self_attn.q_norm.weight" not in self.checkpoint.tensors:
+            return [qkv, "", ""]
+        facts = self.checkpoint.facts
+        query_size, kv_size = facts.num_heads * facts.head_dim, facts.num_kv_heads * facts.head_dim
+        sizes = graph.constant(f"{prefix}sizes", np.array([query_size, kv_size, kv_size], dtype=np.int64))
+        query, key, value = graph.add("Split", [qkv, sizes], num_outputs=3, axis=2)
+        return [
+            self._head_norm(graph, query, f"{prefix}self_attn.q_norm.weight", query_size),
+            self._head_norm(graph, key, f"{prefix}self_attn.k_norm.weight", kv_size),
+            value,
+        ]
+
+    def _head_norm(self, graph: OnnxGraph, value: str, name: str, size: int) -> str:
+        """Norm each head by itself (Qwen3)."""
+        head_dim = self.checkpoint.facts.head_dim
+        apart = graph.constant(f"{name}.apart", np.array([0, 0, size // head_dim, head_dim], dtype=np.int64))
+        together = graph.constant(f"{name}.together", np.array([0, 0, size], dtype=np.int64))
+        [heads] = graph.add("Reshape", [value, apart])
+        normed, _ = self._norm(graph, heads, "", name)
+        return graph.add("Reshape", [normed, together])[0]
+
+    def _halves(self, graph: OnnxGraph, gate_up: str, block_index: int) -> list[str]:
+        size = self.checkpoint.entry(f"model.layers.{block_index}.mlp.gate_proj.weight").shape[0]
+        sizes = graph.constant(f"block.{block_index}.halves", np.array([size, size], dtype=np.int64))
+        return graph.add("Split", [gate_up, sizes], num_outputs=2, axis=2)
+
+    def _norm(self, graph: OnnxGraph, residual: str, added: str, name: str) -> tuple[str, str]:
+        """Return the norm of `residual + added`, and that sum."""
+        epsilon = float(self.checkpoint.config["rms_norm_eps"])
+        scale = graph.constant(name, self._float(name))
+        if not added:
+            [normed] = graph.add("SimplifiedLayerNormalization", [residual, scale], axis=-1, epsilon=epsilon)
+            return normed, residual
+        normed, _, _, total = graph.add(
+            "SkipSimplifiedLayerNormalization",
+            [residual, added, scale],
+            num_outputs=4,
+            contrib=True,
+            epsilon=epsilon,
+        )
+        return normed, total
+
+    def _window(self) -> dict[str, int]:
+        kinds = self.checkpoint.config.get("layer_types") or []
+        window = self.checkpoint.config.get("sliding_window")
+        uses_window = "sliding_attention" in kinds or self.checkpoint.config.get("model_type") == "mistral"
+        return {"local_window_size": int(window)} if window and uses_window else {}
+
+    def _float(self, name: str) -> Array:
+        return self.checkpoint.read(name).astype(np.float32)

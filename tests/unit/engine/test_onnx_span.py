@@ -1,0 +1,158 @@
+"""The fast path gives what transformers gives, and on quantized weights what the reference gives."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+from chained_spans import Chain, reference_greedy, reference_logits, reference_model
+
+from gridnode.core.models import QuantFormat
+from gridnode.core.spans import Span
+from gridnode.engine import onnx_span
+from gridnode.engine.executor import Output, SpanStep
+from gridnode.engine.locate import open_checkpoint
+from gridnode.engine.onnx_span import OnnxSpan
+from gridnode.engine.torch_span import TorchSpan
+from gridnode.errors import BadInput
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "llama-mha": ("llama", {"num_key_value_heads": 4}),
+    "llama-tied": ("llama", {"tie_word_embeddings": True}),
+    "llama-biased": ("llama", {"attention_bias": True}),
+    "llama3": ("llama", {"rope_parameters": LLAMA3_ROPE}),
+    "llama-linear": ("llama", {"rope_parameters": LINEAR_ROPE}),
+    "mistral": ("mistral", {"sliding_window": 8}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {}),
+}
+CUT = [Span(0, 1), Span(1, 4)]
+TOKENS = np.random.default_rng(0).integers(0, 250, (1, 24))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def spans(path: Path, cut: list[Span], quantization: QuantFormat = QuantFormat.NONE) -> list[OnnxSpan]:
+    checkpoint = open_checkpoint(str(path))
+    return [
+        OnnxSpan(checkpoint, span, quantization=quantization, max_positions=256, num_threads=1)
+        for span in cut
+    ]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_greedy_tokens_equal_transformers(name: str, tmp_path: Path) -> None:
+    family, options = MODELS[name]
+    path = tiny_models.make_model(tmp_path / name, family, **options)
+    model = reference_model(path)
+    executors = spans(path, CUT)
+    expected = reference_logits(model, TOKENS)
+    assert np.abs(Chain(executors).run(TOKENS, 0) - expected).max() < 1e-3
+    for size in (7, 1):
+        assert np.abs(Chain(executors).in_pieces(TOKENS, size) - expected).max() < 1e-3
+    assert Chain(executors).greedy([1, 2, 3], 24) == reference_greedy(model, [1, 2, 3], 24)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "bound"), [(QuantFormat.INT8, 0.08), (QuantFormat.INT4, 0.08)], ids=["int8", "int4"]
+)
+def test_both_executors_agree_on_quantized_weights(
+    tiny_llama: Path, quantization: QuantFormat, bound: float
+) -> None:
+    """The fast path rounds activations to 8 bits, the reference does not: that is the whole difference.
+
+    This model is random with large weights, which makes it loud; the demo model differs by a tenth of this.
+    """
+    checkpoint = open_checkpoint(str(tiny_llama))
+    reference = Chain([TorchSpan(checkpoint, span, quantization=quantization) for span in CUT])
+    expected = reference.run(TOKENS, 0)
+    found = Chain(spans(tiny_llama, CUT, quantization)).run(TOKENS, 0)
+    difference = np.abs(found - expected).mean() / np.abs(expected).mean()
+    print(f"{quantization}: mean difference of logits {difference:.2%} of their size")
+    assert 0 < difference < bound
+
+
+def test_a_lower_position_rolls_the_cache_back(tiny_llama: Path) -> None:
+    executors = spans(tiny_llama, CUT)
+    chain = Chain(executors)
+    expected = Chain(executors).run(TOKENS, 0)
+    chain.run(np.full((1, 20), 9), 0)
+    chain.run(TOKENS[:, :12], 0)
+    assert np.abs(chain.run(TOKENS[:, 12:], 12) - expected[:, 12:]).max() < 1e-3
+
+
+def test_rows_of_a_batch_do_not_touch_each_other(tiny_llama: Path) -> None:
+    executors = spans(tiny_llama, CUT)
+    rows = np.random.default_rng(1).integers(0, 250, (2, 12))
+    alone = np.concatenate([Chain(executors).in_pieces(rows[i : i + 1], 5) for i in range(2)])
+    assert np.abs(Chain(executors, batch=2).in_pieces(rows, 5) - alone).max() < 1e-3
+
+
+def test_parts_of_the_span_have_graphs_that_come_and_go(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_span, "MAX_GRAPHS", 2)
+    [whole] = spans(tiny_llama, [Span(0, 4)])
+    expected = Chain([whole]).run(TOKENS, 0)
+    for cut in (1, 2, 3):
+        caches = [whole.allocate(s, batch=1, max_tokens=64) for s in (Span(0, cut), Span(cut, 4))]
+        for start, end in [(0, 10), (10, 24)]:
+            first = SpanStep(cache=caches[0], position=start, token_ids=TOKENS[:, start:end])
+            [hidden] = whole.compute([first])
+            last = SpanStep(cache=caches[1], position=start, hidden=hidden, output=Output.ALL_LOGITS)
+            [logits] = whole.compute([last])
+        assert logits is not None
+        assert np.abs(logits - expected[:, 10:]).max() < 1e-3
+    assert len(whole._graphs) == 2
+    assert whole.span in whole._graphs
+
+
+def test_a_second_start_reads_the_quantized_blocks_from_disk(tiny_llama: Path, tmp_path: Path) -> None:
+    expected = Chain(spans(tiny_llama, CUT, QuantFormat.INT4)).run(TOKENS, 0)
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.safetensors")}
+    assert len(files) == 5  # four blocks and the head
+    again = Chain(spans(tiny_llama, [Span(0, 2), Span(2, 4)], QuantFormat.INT4)).run(TOKENS, 0)
+    assert np.abs(again - expected).max() < 1e-3  # cut elsewhere: sums in another order
+    assert files == {f: f.stat().st_mtime_ns for f in (tmp_path / "cache").rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "text"),
+    [
+        ("olmo2", {}, "family 'olmo2'"),
+        ("llama", {"hidden_act": "gelu"}, "activation 'gelu'"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+            "scaling 'dynamic'",
+        ),
+    ],
+)
+def test_what_has_no_graph_is_refused_with_the_reason(
+    family: str, options: dict[str, Any], text: str, tmp_path: Path
+) -> None:
+    path = tiny_models.make_model(tmp_path / "model", family, **options)
+    with pytest.raises(BadInput, match=rf"{text}.*; use torch"):
+        spans(path, CUT)
+
+
+@pytest.mark.smollm
+def test_the_demo_model_gives_the_tokens_of_transformers(demo_model_path: Path) -> None:
+    model = reference_model(demo_model_path)
+    executors = spans(demo_model_path, [Span(0, 15), Span(15, 30)])
+    for prompt in ([504, 3575, 282, 4649, 314], [1, 9690, 198, 2683, 359]):
+        assert Chain(executors).greedy(prompt, 32) == reference_greedy(model, prompt, 32)
