@@ -49,6 +49,7 @@ class GgufCheckpoint(Checkpoint):
         self.path = path
         reader = self._reader
         config = _config(reader, path)
+        reader.fields.clear()  # the vocabulary alone is a hundred thousand objects
         self._gguf_tensors = {_hf_name(tensor.name): tensor for tensor in reader.tensors}
         super().__init__(
             name=path.stem,
