@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,8 @@ logger = logging.getLogger("gridnode.node.membership")
 
 # A small swarm is a full mesh, so that sessions open without dialling; a large one dials on demand.
 MAX_MESH_LINKS = 32
+# Rounds that the peer with the larger id leaves to the other one to dial.
+MESH_PATIENCE_ROUNDS = 2
 MIN_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 GOODBYE_TIMEOUT_S = 1.0
@@ -169,6 +172,7 @@ class Membership:
         hello = Hello(protocol=PROTOCOL_VERSION, version=__version__, swarm=self._config.swarm)
         await stream.send(encode_message(hello))
         await self._check(heard or expect_message(await stream.receive(), Hello), stream.connection)
+        self.announce()  # the peer may have forgotten us since our last announcement
         outbox = _Outbox(list(self._signed.values()))
         self._outboxes.add(outbox)
         try:
@@ -246,24 +250,27 @@ class Membership:
 
     async def _keep_mesh(self) -> None:
         """Expire what is old; dial known peers without a link, as far as the mesh reaches."""
+        rounds: Counter[PeerId] = Counter()
         while True:
             await asyncio.sleep(self._config.mesh_interval_s)
             self._expire()
             connected = self._links.connections()
-            # The smaller id dials, so that two nodes do not dial each other at once.
-            missing = [
-                peer.announcement
-                for peer_id, peer in self.swarm.peers.items()
-                if peer_id not in connected and peer_id > self._links.peer_id
-            ]
+            missing = self.swarm.peers.keys() - connected.keys() - {self._links.peer_id}
+            rounds = Counter({peer_id: rounds[peer_id] + 1 for peer_id in missing})
+            # The smaller id dials first, so that two nodes do not dial each other at once.
+            due = [p for p in missing if p > self._links.peer_id or rounds[p] > MESH_PATIENCE_ROUNDS]
             room = max(MAX_MESH_LINKS - len(connected), 0)
-            await asyncio.gather(*map(self._connect, missing[:room]))
+            await asyncio.gather(*map(self._connect, due[:room]))
 
-    async def _connect(self, announcement: Announcement) -> None:
+    async def _connect(self, peer_id: PeerId) -> None:
+        """Dial a known peer. One that does not answer is no use as a hop: forget it."""
+        addresses = self.swarm.peers[peer_id].announcement.addresses
         try:
-            await self._links.connect(announcement.peer_id, announcement.addresses)
+            await self._links.connect(peer_id, addresses)
         except GridError as exc:
-            logger.debug("no link to %s: %s", short(announcement.peer_id), exc)
+            logger.info("no link to %s: %s", short(peer_id), exc)
+            if peer_id not in self._links.connections():
+                self.forget(peer_id)
 
     def _expire(self) -> None:
         swarm = self.swarm.expire(now=asyncio.get_running_loop().time())

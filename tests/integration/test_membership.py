@@ -154,6 +154,27 @@ def test_a_node_that_dies_expires_and_comes_back() -> None:
     asyncio.run(scenario())
 
 
+def test_a_peer_that_cannot_be_reached_is_forgotten_until_it_is_back() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with (
+            neighbour(network) as a,
+            neighbour(network, join=(a.address,)) as b,
+            asyncio.timeout(20),
+        ):
+            for one, other in ((a, b), (b, a)):
+                await one.membership.wait_until(one.knows(other))
+            network.cut(a.peer_id, b.peer_id)
+            # Long before the announcements expire, on both sides.
+            for one in (a, b):
+                await one.membership.wait_until(one.knows())
+            network.heal(a.peer_id, b.peer_id)
+            for one, other in ((a, b), (b, a)):
+                await one.membership.wait_until(one.knows(other))
+
+    asyncio.run(scenario())
+
+
 def test_swarms_of_other_names_do_not_mix(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         network = MemoryNetwork()
