@@ -8,6 +8,7 @@ from typing import ParamSpec
 
 import typer
 
+from gridnode.cli.chat_command import chat
 from gridnode.cli.demo_command import demo
 from gridnode.cli.ending import ending
 from gridnode.cli.run_command import run
@@ -34,7 +35,7 @@ def create_app() -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, run, status, demo, version):
+    for command in (up, run, chat, status, demo, version):
         app.command()(_ended(command))
     return app
 

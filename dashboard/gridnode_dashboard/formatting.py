@@ -1,0 +1,42 @@
+"""Values as short text for a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gridnode.control.schema import HopStatus
+
+MAX_NAME_CHARACTERS = 32
+
+
+def plain(text: str) -> str:
+    """Return `text` without what could steer a terminal: strangers wrote it."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
+
+
+def short_name(text: str) -> str:
+    """Return a name from elsewhere as one short line."""
+    line = " ".join(plain(text).split())
+    return line if len(line) <= MAX_NAME_CHARACTERS else line[: MAX_NAME_CHARACTERS - 1] + "…"
+
+
+def format_tokens(num_tokens: int) -> str:
+    """Return a number of tokens as on a meter: `"812"`, `"3.1k"`, `"8k"`."""
+    if num_tokens < 1000:
+        return str(num_tokens)
+    return f"{num_tokens / 1000:.1f}".removesuffix(".0") + "k"
+
+
+def format_context(used_tokens: int, limit_tokens: int) -> str:
+    """Return the context meter: `"3.1k/8k"`; a dash stands for an unknown limit."""
+    return f"{format_tokens(used_tokens)}/{format_tokens(limit_tokens) if limit_tokens else '-'}"
+
+
+def format_route(hops: Sequence[HopStatus]) -> str:
+    """Return the hops of a route: `"aaaaaaaa 0:10 > bbbbbbbb 10:30"`."""
+    return " > ".join(f"{plain(hop.short)} {hop.start}:{hop.end}" for hop in hops)
+
+
+def format_milliseconds(duration_s: float | None) -> str:
+    """Return a round-trip time for a column; a dash if it was not measured."""
+    return "-" if duration_s is None else f"{duration_s * 1000:.1f}"
