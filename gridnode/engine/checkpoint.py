@@ -25,6 +25,10 @@ from gridnode.errors import BadCheckpoint
 _BLOCK_NAME = re.compile(r"^(?P<prefix>(?:.*\.)?(?:layers|h|blocks))\.(?P<index>\d+)\.")
 _EMBED_NAME = re.compile(r"(?:^|\.)(?:embed_tokens|word_embeddings|wte|embed_in)\.weight$")
 _HEAD_NAME = re.compile(r"^(?:lm_head|embed_out)\.weight$")
+# `model.norm`, `transformer.ln_f`, `gpt_neox.final_layer_norm`
+_NORM_NAME = re.compile(r"(?:^|\.)(?:norm|ln_f|final_layer_norm|final_layernorm)\.weight$")
+
+_TIED_BY_DEFAULT = frozenset({"bloom", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "smollm3"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,53 @@ class Checkpoint(ABC):
 
     @property
     def embed_name(self) -> str:
-        """Name of the embeddings."""
-        return next(name for name in self.tensors if _EMBED_NAME.search(name))
+        """Name of the embeddings.
+
+        Raises:
+            BadCheckpoint: there are none.
+        """
+        return self._name_like(_EMBED_NAME, "embeddings")
+
+    @property
+    def norm_name(self) -> str:
+        """Name of the norm between the last block and the head.
+
+        Raises:
+            BadCheckpoint: there is none.
+        """
+        return self._name_like(_NORM_NAME, "final norm")
 
     @property
     def head_name(self) -> str:
-        """Name of the head; that of the embeddings if they are tied."""
-        return next((name for name in self.tensors if _HEAD_NAME.search(name)), self.embed_name)
+        """Name of the head; that of the embeddings if they are tied.
+
+        Raises:
+            BadCheckpoint: there is none, and the configuration does not tie it to the embeddings.
+        """
+        # A stored head counts in any case; a missing one may be replaced only where the model says so,
+        # because a model with the wrong head answers, but with nonsense.
+        is_stored = any(_HEAD_NAME.search(name) for name in self.tensors)
+        if is_stored or not is_tied(self.config):
+            return self._name_like(_HEAD_NAME, "head")
+        return self.embed_name
+
+    def _name_like(self, pattern: re.Pattern[str], what: str) -> str:
+        for name in self.tensors:
+            if block_of(name) is None and pattern.search(name):
+                return name
+        raise BadCheckpoint(
+            f"{self.model_id.name} has no {what} among its {len(self.tensors)} tensors; "
+            "the checkpoint is incomplete: fetch it again"
+        )
+
+
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Return whether the head of a model is its embeddings."""
+    tied = config.get("tie_word_embeddings")
+    if isinstance(tied, bool):
+        return tied
+    # Files leave out what is the default of their family, and families differ in it.
+    return bool(config.get("model_type") in _TIED_BY_DEFAULT)
 
 
 def block_of(name: str) -> int | None:

@@ -11,7 +11,7 @@ import numpy as np
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
 from gridnode.engine.block_cache import BlockCache
-from gridnode.engine.checkpoint import Checkpoint, block_of
+from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array
 from gridnode.engine.onnx_graph import OnnxGraph
 from gridnode.engine.rotary import SUPPORTED_TYPES, rotary_parameters, rotary_tables
@@ -87,8 +87,7 @@ class BlockBuilder:
         checkpoint, facts = self.checkpoint, self.checkpoint.facts
         graph = OnnxGraph(folder=cache_dir())
         hidden = graph.add_input("hidden", "float32", ["batch", "tokens", facts.hidden_size])
-        norm = next(name for name in checkpoint.tensors if block_of(name) is None and "norm" in name)
-        normed, _ = self._norm(graph, hidden, "", norm)
+        normed, _ = self._norm(graph, hidden, "", checkpoint.norm_name)
         # The head keeps 8 bits: it decides between tokens that differ little.
         bits = QuantFormat.NONE if self.quantization is QuantFormat.NONE else QuantFormat.INT8
         logits = self._product(graph, normed, "head", {"head": [checkpoint.head_name]}, bits)["head"]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - registers bfloat16 with numpy, which safetensors looks up by name
+import ml_dtypes  # registers bfloat16 with numpy, which safetensors looks up by name
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gridnode.engine.checkpoint import Checkpoint, TensorEntry
@@ -18,6 +19,8 @@ from gridnode.errors import BadCheckpoint
 CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
+# Of unquantized weights. Files that others quantized have integers, and scales that differ by tool.
+_WEIGHT_DTYPES = frozenset(np.dtype(t) for t in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16))
 _FETCH_AGAIN = "the file is damaged or still being downloaded: fetch it again"
 
 
@@ -57,6 +60,11 @@ class SafetensorsCheckpoint(Checkpoint):
                 tensor: Array = file.get_tensor(name)
         except (SafetensorError, OSError) as exc:
             raise BadCheckpoint(f"cannot read {name!r} from {path}: {exc}; {_FETCH_AGAIN}") from exc
+        if tensor.dtype not in _WEIGHT_DTYPES:
+            raise BadCheckpoint(
+                f"{name!r} in {path} holds {tensor.dtype} values, floats expected; gridnode quantizes weights "
+                "itself: use the unquantized checkpoint of this model"
+            )
         return tensor
 
 

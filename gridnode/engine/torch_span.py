@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
 from gridnode.engine.allocator import returning_memory
-from gridnode.engine.checkpoint import Checkpoint, block_of
+from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
 from gridnode.engine.quantization import quantize
 from gridnode.engine.quantized_linear import QuantizedLinear
@@ -169,8 +169,7 @@ class TorchSpan:
             self._check_complete(local, block_index)
             on_block()
         if self._has_head:
-            norm = next(name for name in checkpoint.tensors if block_of(name) is None and "norm" in name)
-            self._set(checkpoint, "model.norm.weight", norm)
+            self._set(checkpoint, "model.norm.weight", checkpoint.norm_name)
             self._set_head(checkpoint)
 
     def _set_head(self, checkpoint: Checkpoint) -> None:

@@ -9,10 +9,14 @@ import pytest
 import tiny_models
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from gridnode.engine.checkpoint import block_of
+from gridnode.core.models import QuantFormat
+from gridnode.core.spans import Span
+from gridnode.engine.checkpoint import block_of, is_tied
 from gridnode.engine.locate import open_checkpoint
+from gridnode.engine.requests import EngineConfig
+from gridnode.engine.select import build_executor
 from gridnode.errors import BadCheckpoint
 
 
@@ -157,6 +161,48 @@ def test_a_place_without_a_model_says_what_to_give(tmp_path: Path) -> None:
     (tmp_path / "file.bin").write_bytes(b"x")
     with pytest.raises(BadCheckpoint, match="not a GGUF file"):
         open_checkpoint(str(tmp_path / "file.bin"))
+
+
+def without(directory: Path, part: str) -> None:
+    file = directory / "model.safetensors"
+    save_file({n: t for n, t in load_file(file).items() if part not in n}, file)
+
+
+@pytest.mark.parametrize("quantization", [QuantFormat.NONE, QuantFormat.INT8])
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("model.norm", r"no final norm among its \d+ tensors.*fetch it again"),
+        ("lm_head", r"no head among its \d+ tensors.*fetch it again"),
+        ("layers.3.mlp.down_proj", r"fetch (it|the checkpoint) again"),
+    ],
+)
+def test_no_executor_loads_an_incomplete_span(
+    copy: Path, part: str, text: str, quantization: QuantFormat
+) -> None:
+    """One that is missing its head must not answer with the embeddings in its place."""
+    without(copy, part)
+    config = EngineConfig(location=str(copy), span=Span(2, 4), quantization=quantization, num_threads=1)
+    with pytest.raises(BadCheckpoint, match=text):
+        build_executor(config, open_checkpoint(str(copy)), on_block=lambda: None)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma", "smollm3"])
+def test_the_family_decides_whether_a_missing_head_is_tied(family: str) -> None:
+    assert is_tied({"model_type": family}) == AutoConfig.for_model(family).tie_word_embeddings
+    assert is_tied({"model_type": family, "tie_word_embeddings": True})
+    assert not is_tied({"model_type": family, "tie_word_embeddings": False})
+
+
+def test_weights_that_others_quantized_are_refused(copy: Path) -> None:
+    file = copy / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.layers.1.mlp.up_proj.weight"] = tensors["model.layers.1.mlp.up_proj.weight"].int()
+    save_file(tensors, file)
+    with pytest.raises(
+        BadCheckpoint, match=r"up_proj\.weight' in .* holds int32 values.*unquantized checkpoint"
+    ):
+        open_checkpoint(str(copy)).read("model.layers.1.mlp.up_proj.weight")
 
 
 @pytest.mark.parametrize("size", [0, 3, 1000])
