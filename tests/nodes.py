@@ -37,11 +37,14 @@ class Answer:
 class Swarm:
     """Nodes that run while the context lasts; see `running_swarm`."""
 
-    def __init__(self, group: asyncio.TaskGroup, directory: Path, model: Path) -> None:
+    def __init__(
+        self, group: asyncio.TaskGroup, directory: Path, model: Path, quantization: QuantFormat
+    ) -> None:
         self.nodes: list[Node] = []
         self._group = group
         self._directory = directory
         self._model = model
+        self._quantization = quantization
         self._tasks: dict[Node, asyncio.Task[None]] = {}
         self._num_started = 0
 
@@ -52,9 +55,8 @@ class Swarm:
         config = NodeConfig(
             model=str(model or self._model) if serves else "",
             blocks=span,
-            quantization=QuantFormat.NONE,
+            quantization=self._quantization,
             dtype="float32",
-            executor="torch",
             cache_tokens=cache_tokens,
             threads=1,
             listen=LOOPBACK,
@@ -109,11 +111,13 @@ class Swarm:
 
 
 @contextlib.asynccontextmanager
-async def running_swarm(model: Path, spans: Sequence[Span]) -> AsyncIterator[Swarm]:
+async def running_swarm(
+    model: Path, spans: Sequence[Span], *, quantization: QuantFormat = QuantFormat.NONE
+) -> AsyncIterator[Swarm]:
     """Run one node per span of `model`, ready to answer; stop them all at the end."""
     with tempfile.TemporaryDirectory() as directory:
         async with asyncio.TaskGroup() as group:
-            swarm = Swarm(group, Path(directory), model)
+            swarm = Swarm(group, Path(directory), model, quantization)
             try:
                 for span in spans:
                     await swarm.start(span)

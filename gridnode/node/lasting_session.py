@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,15 +21,18 @@ logger = logging.getLogger("gridnode.node.sessions")
 FAILOVER_DEADLINE_S = 60.0
 # The tokens that a repetition penalty looks at travel with a step; more than these are cut off.
 MAX_HISTORY_TOKENS = 4096
-# Steps of a prompt under way at once: enough to keep a dozen hops busy, few enough to cancel quickly.
-MAX_CHUNKS_UNDER_WAY = 16
+# Steps of a prompt or a replay under way at once: enough for a dozen hops, few enough to cancel quickly.
+MAX_STEPS_UNDER_WAY = 16
 
 
 class LastingSession:
     """Runs growing sequences of tokens through the swarm, whatever happens to the hops.
 
     Positions, not hops, decide sampled tokens, so that an answer goes on with the same tokens after a
-    failover. Replaying the token ids costs one prefill of what the session held.
+    failover. A replay cuts the tokens into the same steps as before: the prompt in chunks, every later token
+    by itself. A step of one token is computed by other kernels than a longer one, and where activations are
+    rounded to 8 bits the last bit of a sum may decide a token. The steps of a replay follow each other
+    through the hops without waiting for answers, so that it takes the time of its slowest hop.
 
     Args:
         chunk_tokens: Tokens of a prompt in one step.
@@ -43,6 +47,9 @@ class LastingSession:
         self._session: RemoteSession | None = None
         self._num_cached = 0
         """Tokens that the caches of the present session hold."""
+
+        self._num_prompt: int | None = None
+        """Tokens of the first call of `advance`."""
 
     @property
     def session(self) -> RemoteSession:
@@ -96,25 +103,31 @@ class LastingSession:
             await lost.aclose()
 
     async def _run(self, token_ids: Sequence[int], output: Output) -> StepOutcome:
-        """Run the tokens that are not cached, in chunks that follow each other through the hops."""
-        session, first, size = self.session, self._num_cached, self._chunk_tokens
-        kind = StepKind.DECODE if first else StepKind.PREFILL
-        starts = range(first, len(token_ids), size)
-        limit = asyncio.Semaphore(MAX_CHUNKS_UNDER_WAY)
+        """Run the tokens that are not cached, in steps that follow each other through the hops."""
+        session = self.session
+        if self._num_prompt is None:
+            self._num_prompt = len(token_ids)
+        cuts = step_cuts(self._num_cached, len(token_ids), self._num_prompt, self._chunk_tokens)
+        limit = asyncio.Semaphore(MAX_STEPS_UNDER_WAY)
 
-        async def run_chunk(start: int) -> StepOutcome:
-            is_last = start == starts[-1]
-            chunk = token_ids[start : start + size]
+        async def run_step(start: int, end: int) -> StepOutcome:
+            is_last = end == len(token_ids)
             history = tuple(token_ids[-MAX_HISTORY_TOKENS:]) if is_last and self._sends_history else ()
             async with limit:
                 return await session.step(
-                    np.asarray(chunk, dtype="<i4").tobytes(),
-                    TensorHeader("int32", (1, len(chunk))),
+                    np.asarray(token_ids[start:end], dtype="<i4").tobytes(),
+                    TensorHeader("int32", (1, end - start)),
                     position=start,
-                    kind=kind,
+                    kind=StepKind.PREFILL if start < (self._num_prompt or 0) else StepKind.DECODE,
                     output=output if is_last else "none",
                     history=history,
                 )
 
         # They start in order, and so do their steps. One that fails has failed the session.
-        return (await asyncio.gather(*map(run_chunk, starts)))[-1]
+        return (await asyncio.gather(*(run_step(start, end) for start, end in pairwise(cuts))))[-1]
+
+
+def step_cuts(first: int, end: int, num_prompt: int, chunk_tokens: int) -> list[int]:
+    """Return where steps begin from `first` on, and `end`: the prompt in chunks, later tokens one by one."""
+    in_prompt = range(first, min(num_prompt, end), chunk_tokens)
+    return [*in_prompt, *range(max(first, num_prompt), end), end]

@@ -13,6 +13,7 @@ from nodes import ask, running_swarm
 from waiting import until
 
 from gridnode.control.schema import Delta, Finished, GenerateRequest, Rerouted
+from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import NoCapacity
@@ -22,6 +23,8 @@ from gridnode.node.node import Node
 pytestmark = pytest.mark.swarm
 
 PROMPT = (1, 2, 3)
+# Long enough that an answer is still under way when the signal arrives.
+NUM_TOKENS = 300
 SAMPLED = SamplingParams(temperature=1.0, seed=5)
 
 
@@ -29,7 +32,7 @@ async def answer_while(
     node: Node, sampling: SamplingParams, disturb_after: int, disturb: asyncio.Event
 ) -> tuple[list[int], int, Finished]:
     """Return tokens, reroutes seen and the end of an answer; set `disturb` after some tokens."""
-    request = GenerateRequest(token_ids=PROMPT, max_tokens=60, sampling=sampling, ignore_eos=True)
+    request = GenerateRequest(token_ids=PROMPT, max_tokens=NUM_TOKENS, sampling=sampling, ignore_eos=True)
     token_ids: list[int] = []
     reroutes = 0
     finished: Finished | None = None
@@ -48,14 +51,26 @@ async def answer_while(
     return token_ids, reroutes, finished
 
 
-@pytest.mark.parametrize("sampling", [SamplingParams(), SAMPLED], ids=["greedy", "sampled"])
-def test_a_killed_worker_is_replaced_with_the_same_tokens(tiny_llama: Path, sampling: SamplingParams) -> None:
-    """Another node holds the same blocks."""
+@pytest.mark.parametrize(
+    ("sampling", "quantization"),
+    [
+        (SamplingParams(), QuantFormat.NONE),
+        (SAMPLED, QuantFormat.NONE),
+        (SamplingParams(), QuantFormat.INT8),
+        (SAMPLED, QuantFormat.INT4),
+    ],
+    ids=["greedy", "sampled", "greedy-int8", "sampled-int4"],
+)
+def test_a_killed_worker_is_replaced_with_the_same_tokens(
+    tiny_llama: Path, sampling: SamplingParams, quantization: QuantFormat
+) -> None:
+    """Another node holds the same blocks. Unquantized is the reference executor, quantized the fast path."""
+    spans = [Span(0, 2), Span(2, 4), Span(2, 4)]
 
     async def scenario() -> None:
-        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4), Span(2, 4)]) as swarm:
+        async with running_swarm(tiny_llama, spans, quantization=quantization) as swarm:
             node = swarm.nodes[0]
-            undisturbed = (await ask(node, PROMPT, max_tokens=60, sampling=sampling)).token_ids
+            undisturbed = (await ask(node, PROMPT, max_tokens=NUM_TOKENS, sampling=sampling)).token_ids
             for after in (1, 20):
                 route = (await ask(node, PROMPT, max_tokens=2)).started.route
                 victim = next(n for n in swarm.nodes if n.status().peer_id == route[-1].peer_id)
@@ -79,7 +94,7 @@ def test_an_answer_waits_for_the_only_holder_to_come_back(tiny_llama: Path) -> N
     async def scenario() -> None:
         async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
             node, victim = swarm.nodes
-            undisturbed = (await ask(node, PROMPT, max_tokens=60)).token_ids
+            undisturbed = (await ask(node, PROMPT, max_tokens=NUM_TOKENS)).token_ids
             pid = victim.status().engine.pid
             assert pid is not None
             disturb = asyncio.Event()
@@ -103,7 +118,7 @@ def test_a_node_that_leaves_is_replaced_by_one_that_joins_later(tiny_llama: Path
     async def scenario() -> None:
         async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
             node, leaving = swarm.nodes
-            undisturbed = (await ask(node, PROMPT, max_tokens=60)).token_ids
+            undisturbed = (await ask(node, PROMPT, max_tokens=NUM_TOKENS)).token_ids
             disturb = asyncio.Event()
             answering = asyncio.create_task(answer_while(node, SAMPLED, 5, disturb))
             greedy = asyncio.create_task(answer_while(node, SamplingParams(), 5, disturb))
