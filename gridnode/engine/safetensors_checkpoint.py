@@ -62,7 +62,7 @@ class SafetensorsCheckpoint(Checkpoint):
             raise BadCheckpoint(f"cannot read {name!r} from {path}: {exc}; {_FETCH_AGAIN}") from exc
         if tensor.dtype not in _WEIGHT_DTYPES:
             raise BadCheckpoint(
-                f"{name!r} in {path} holds {tensor.dtype} values, floats expected; gridnode quantizes weights "
+                f"{name!r} in {path} holds {tensor.dtype} values, floats expected; gridnode quantizes by "
                 "itself: use the unquantized checkpoint of this model"
             )
         return tensor

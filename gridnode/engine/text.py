@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from gridnode.engine.chat_template import ChatTemplate
 from gridnode.errors import BadCheckpoint, BadInput
 
 
@@ -48,17 +47,12 @@ class TextCodec:
 
         self._tokenizer = tokenizer
         self._special_tokens = special_tokens
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise_template_error
-        self._template = environment.from_string(chat_template) if chat_template else None
+        self._chat_template = chat_template
 
     @property
     def has_chat_template(self) -> bool:
         """Whether conversations can be put into words."""
-        return self._template is not None
+        return self._chat_template is not None
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of `text`, with the special tokens that begin a text of this model."""
@@ -69,16 +63,16 @@ class TextCodec:
         """Return the prompt that asks the model for the next turn.
 
         Raises:
-            BadInput: the model has no chat template, or the template refuses these messages.
+            BadInput: the model has no usable chat template, or the template refuses these messages.
         """
-        if self._template is None:
+        return self._template.render(messages)
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        """The compiled template; only when it is needed, because prompts can do without."""
+        if self._chat_template is None:
             raise BadInput("this model has no chat template; give a prompt instead of messages (run --raw)")
-        try:
-            return self._template.render(
-                messages=messages, add_generation_prompt=True, **self._special_tokens
-            )
-        except TemplateError as exc:
-            raise BadInput(f"the model's chat template refuses these messages: {exc}") from exc
+        return ChatTemplate(self._chat_template, special_tokens=self._special_tokens)
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the token ids of the prompt that asks the model for the next turn.
@@ -111,6 +105,9 @@ def load_text_codec(directory: Path) -> TextCodec:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as exc:
         raise BadCheckpoint(f"cannot read the tokenizer {path}: {exc}") from exc
+    # Some files carry the lengths that their model was trained with.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     settings = _read_json(directory / "tokenizer_config.json")
     special_tokens = {
         name: _token_text(value)
@@ -159,12 +156,3 @@ def _stop_ids(directory: Path, tokenizer: Tokenizer, special_tokens: Mapping[str
         found.update([value] if isinstance(value, int) else value or [])
     eos = tokenizer.token_to_id(special_tokens.get("eos_token", ""))
     return frozenset(found if eos is None else found | {eos})
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    """Return `value` as JSON that keeps letters of all languages, as `transformers` does."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_template_error(message: str) -> None:
-    raise TemplateError(message)

@@ -2,7 +2,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gridnode.engine.gguf_checkpoint import GgufCheckpoint
@@ -64,18 +66,22 @@ def test_every_end_that_the_files_name_stops(tiny_llama: Path, tmp_path: Path) -
     assert load_text_codec(copy).stop_ids == {7, 9, 256}
 
 
-def test_templates_may_refuse(tiny_llama: Path, tmp_path: Path) -> None:
+def test_lengths_that_a_file_carries_cut_and_pad_nothing(tiny_llama: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
-    (copy / "chat_template.jinja").write_text("{{ raise_exception('no system messages') }}")
-    with pytest.raises(BadInput, match="no system messages"):
-        load_text_codec(copy).encode_chat(MESSAGES)
+    tokenizer = Tokenizer.from_file(str(copy / "tokenizer.json"))
+    tokenizer.enable_truncation(5)
+    tokenizer.enable_padding(length=8)
+    tokenizer.save(str(copy / "tokenizer.json"))
+    check_equal(load_text_codec(copy), AutoTokenizer.from_pretrained(copy))
 
 
-def test_templates_run_in_a_sandbox(tiny_llama: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
-    (copy / "chat_template.jinja").write_text("{{ messages.__class__.__mro__[1].__subclasses__() }}")
-    with pytest.raises(BadInput, match="unsafe"):
-        load_text_codec(copy).encode_chat(MESSAGES)
+def test_random_tokens_never_break_a_stream(tiny_llama: Path) -> None:
+    codec = load_text_codec(tiny_llama)
+    chosen = np.random.default_rng(0).integers(0, 260, (50, 60))
+    for row in chosen:
+        decoder = codec.stream_decoder()
+        pieces = [decoder.push(int(token_id)) for token_id in row]
+        assert codec.decode(row.tolist()).startswith("".join(pieces))
 
 
 def test_templates_of_older_files_are_found(tiny_llama: Path, tmp_path: Path) -> None:
