@@ -13,6 +13,7 @@ from gridnode.cli.demo_command import demo
 from gridnode.cli.ending import ending
 from gridnode.cli.run_command import run
 from gridnode.cli.status_command import status
+from gridnode.cli.top_command import top
 from gridnode.cli.up_command import up
 from gridnode.cli.version_command import version
 
@@ -35,7 +36,7 @@ def create_app() -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, run, chat, status, demo, version):
+    for command in (up, run, chat, status, top, demo, version):
         app.command()(_ended(command))
     return app
 
