@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from nodes import ask, running_swarm
 from waiting import until
 
-from gridnode.control.schema import Delta, Finished, GenerateRequest, Rerouted
+from gridnode.control.schema import Delta, Finished, GenerateRequest, Rerouted, Started
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
@@ -29,20 +30,23 @@ SAMPLED = SamplingParams(temperature=1.0, seed=5)
 
 
 async def answer_while(
-    node: Node, sampling: SamplingParams, disturb_after: int, disturb: asyncio.Event
+    node: Node, sampling: SamplingParams, disturb_after: int, disturb: Callable[[Started], object]
 ) -> tuple[list[int], int, Finished]:
-    """Return tokens, reroutes seen and the end of an answer; set `disturb` after some tokens."""
+    """Return tokens, reroutes seen and the end of an answer; call `disturb` after some tokens."""
     request = GenerateRequest(token_ids=PROMPT, max_tokens=NUM_TOKENS, sampling=sampling, ignore_eos=True)
     token_ids: list[int] = []
     reroutes = 0
+    started: Started | None = None
     finished: Finished | None = None
     async with contextlib.aclosing(node.generate(request)) as events:
         async for event in events:
             if isinstance(event, Delta):
                 token_ids.extend(event.token_ids)
-                if len(token_ids) == disturb_after:
-                    disturb.set()
+                if len(token_ids) == disturb_after and started is not None:
+                    disturb(started)
                     await asyncio.sleep(0)
+            elif isinstance(event, Started):
+                started = event
             elif isinstance(event, Rerouted):
                 reroutes += 1
             elif isinstance(event, Finished):
@@ -72,18 +76,19 @@ def test_a_killed_worker_is_replaced_with_the_same_tokens(
             node = swarm.nodes[0]
             undisturbed = (await ask(node, PROMPT, max_tokens=NUM_TOKENS, sampling=sampling)).token_ids
             for after in (1, 20):
-                route = (await ask(node, PROMPT, max_tokens=2)).started.route
-                victim = next(n for n in swarm.nodes if n.status().peer_id == route[-1].peer_id)
-                pid = victim.status().engine.pid
-                assert pid is not None
-                disturb = asyncio.Event()
-                answering = asyncio.create_task(answer_while(node, sampling, after, disturb))
-                await disturb.wait()
-                os.kill(pid, signal.SIGKILL)
-                token_ids, reroutes, finished = await answering
+                killed: list[str] = []
+
+                def kill_last_hop(started: Started, killed: list[str] = killed) -> None:
+                    killed.append(started.route[-1].peer_id)
+                    victim = next(n for n in swarm.nodes if n.status().peer_id == killed[0])
+                    pid = victim.status().engine.pid
+                    assert pid is not None
+                    os.kill(pid, signal.SIGKILL)
+
+                token_ids, reroutes, finished = await answer_while(node, sampling, after, kill_last_hop)
                 assert token_ids == undisturbed
                 assert reroutes == finished.reroutes == 1
-                assert finished.route[-1].peer_id != route[-1].peer_id
+                assert finished.route[-1].peer_id not in killed
                 await swarm.wait_ready()
             await swarm.wait_nothing_leased()
 
@@ -98,7 +103,7 @@ def test_an_answer_waits_for_the_only_holder_to_come_back(tiny_llama: Path) -> N
             pid = victim.status().engine.pid
             assert pid is not None
             disturb = asyncio.Event()
-            answering = asyncio.create_task(answer_while(node, SamplingParams(), 10, disturb))
+            answering = asyncio.create_task(answer_while(node, SamplingParams(), 10, lambda _: disturb.set()))
             await disturb.wait()
             os.kill(pid, signal.SIGKILL)
             await until(lambda: victim.status().engine.state == "restarting")
@@ -120,8 +125,8 @@ def test_a_node_that_leaves_is_replaced_by_one_that_joins_later(tiny_llama: Path
             node, leaving = swarm.nodes
             undisturbed = (await ask(node, PROMPT, max_tokens=NUM_TOKENS)).token_ids
             disturb = asyncio.Event()
-            answering = asyncio.create_task(answer_while(node, SAMPLED, 5, disturb))
-            greedy = asyncio.create_task(answer_while(node, SamplingParams(), 5, disturb))
+            answering = asyncio.create_task(answer_while(node, SAMPLED, 5, lambda _: disturb.set()))
+            greedy = asyncio.create_task(answer_while(node, SamplingParams(), 5, lambda _: disturb.set()))
             await disturb.wait()
             await swarm.stop(leaving)
             await swarm.start(Span(2, 4))
@@ -140,7 +145,7 @@ def test_nobody_to_take_over_is_an_error_that_names_the_blocks(
         async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
             node, leaving = swarm.nodes
             disturb = asyncio.Event()
-            answering = asyncio.create_task(answer_while(node, SamplingParams(), 5, disturb))
+            answering = asyncio.create_task(answer_while(node, SamplingParams(), 5, lambda _: disturb.set()))
             await disturb.wait()
             await swarm.stop(leaving)
             with pytest.raises(NoCapacity, match="blocks 2:4 of 0:4 are served by nobody"):
