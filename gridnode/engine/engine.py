@@ -1,9 +1,9 @@
-"""What a worker does with requests: leases, steps in chunks, sampling. Pure but for the executor."""
+"""What a worker does with requests: leases, steps chunk by chunk, sampling. Pure but for the executor."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,10 @@ from gridnode.engine.requests import (
     StepRequest,
 )
 from gridnode.engine.select import build_executor, choose_dtype, prepare_text
-from gridnode.errors import BadInput, ContextFull
+from gridnode.engine.step_queue import StepRun
+from gridnode.errors import BadInput, ContextFull, EngineFailed
+from gridnode.units import KIB
+from gridnode.wire.frames import MAX_FRAME_BYTES
 from gridnode.wire.tensors import TensorHeader
 
 _NUMPY_DTYPES: dict[str, Any] = {
@@ -40,6 +43,8 @@ _NUMPY_DTYPES: dict[str, Any] = {
 # Decode steps timed after loading, for the announcement; the first ones warm up.
 _TIMED_STEPS = 6
 _WARM_UP_STEPS = 2
+# Results travel in one frame, to the node and on to the next hop; its header takes some of it.
+MAX_RESULT_BYTES = MAX_FRAME_BYTES - 64 * KIB
 
 
 @dataclass(slots=True)
@@ -92,58 +97,90 @@ class Engine:
             decode_block_s=measure_decode_block_s(self._executor, self._facts.hidden_size),
         )
 
-    def handle(self, request: Request, body: bytes | bytearray | memoryview) -> tuple[EngineMessage, bytes]:
-        """Return the answer to `request` and its body.
+    def handle(self, request: Request) -> EngineMessage:
+        """Return the answer to a request that is no step.
 
         Raises:
             GridError: it cannot be carried out; nothing has changed then.
         """
-        if isinstance(request, StepRequest):
-            return self._step(request, body)
         if isinstance(request, OpenLease):
             lease = self._pool.open(
                 request.lease, request.span, batch=request.batch, max_tokens=request.max_tokens
             )
-            cache = self._executor.allocate(request.span, batch=request.batch, max_tokens=request.max_tokens)
+            try:
+                cache = self._executor.allocate(
+                    request.span, batch=request.batch, max_tokens=request.max_tokens
+                )
+            except BaseException:
+                self._pool.release(request.lease)
+                raise
             self._sessions[request.lease] = _Session(lease, cache)
-            return LeaseOpened(number=request.number, free_cache_tokens=self._pool.free_tokens), b""
+            return LeaseOpened(number=request.number, free_cache_tokens=self._pool.free_tokens)
         if isinstance(request, CloseLease):
             self._sessions.pop(request.lease, None)
             self._pool.release(request.lease)
-            return LeaseClosed(number=request.number, free_cache_tokens=self._pool.free_tokens), b""
+            return LeaseClosed(number=request.number, free_cache_tokens=self._pool.free_tokens)
         assert isinstance(request, Load)
         raise BadInput("a worker loads one span in its life")
 
-    def _step(
-        self, request: StepRequest, body: bytes | bytearray | memoryview
-    ) -> tuple[EngineMessage, bytes]:
+    def prepare(self, run: StepRun) -> None:
+        """Check a step before its first chunk. The steps before it in its session must have ended.
+
+        Raises:
+            GridError: it cannot be computed; nothing has changed then.
+        """
+        if run.values is None:
+            session = self._session(run)
+            values = _array(run.request.tensor, run.body)
+            self._check(session, run.request, values)
+            run.values, run.body = values, b""
+
+    def compute(self, runs: Sequence[StepRun]) -> None:
+        """Compute the next chunk of each of `runs`, of different sessions, together.
+
+        If this raises, it may be called again with some of them: a chunk computed twice writes the same.
+        """
+        steps = [self._next_chunk(run) for run in runs]
+        for run, step in zip(runs, steps, strict=True):
+            session = self._session(run)
+            # What lies behind is overwritten now, and what fails half way leaves nothing that counts.
+            session.num_tokens = min(session.num_tokens, step.position)
         started_at = time.perf_counter()
-        session = self._sessions.get(request.lease)
-        if session is None:
-            raise BadInput(f"no lease {request.lease} is open")
-        values = _array(request.tensor, body)
-        self._check(session, request, values)
-        result = self._run(session, request, values)
-        session.num_tokens = request.position + values.shape[1]
-        if request.output == "token":
-            assert result is not None
-            result = self._choose(request, result, num_tokens=values.shape[1])
-        tensor, answer_body = _message_parts(result)
+        results = self._executor.compute(steps)
         compute_s = time.perf_counter() - started_at
-        return StepAnswer(number=request.number, tensor=tensor, compute_s=compute_s), answer_body
+        for run, step, result in zip(runs, steps, results, strict=True):
+            run.compute_s += compute_s
+            run.done_tokens += _num_tokens(step)
+            if result is not None:
+                run.results.append(result)
+            self._session(run).num_tokens = run.request.position + run.done_tokens
+
+    def finish(self, run: StepRun) -> tuple[StepAnswer, bytes]:
+        """Return the answer to a step whose chunks are computed, and its body.
+
+        Raises:
+            EngineFailed: there are no usable logits to choose a token from.
+        """
+        started_at = time.perf_counter()
+        result = (
+            np.concatenate(run.results, axis=1) if len(run.results) > 1 else next(iter(run.results), None)
+        )
+        if run.request.output == "token":
+            assert result is not None
+            result = self._choose(run.request, result, num_tokens=run.num_tokens)
+        tensor, body = _message_parts(result)
+        compute_s = run.compute_s + time.perf_counter() - started_at
+        return StepAnswer(number=run.request.number, tensor=tensor, compute_s=compute_s), body
+
+    def _session(self, run: StepRun) -> _Session:
+        session = self._sessions.get(run.request.lease)
+        if session is None:
+            raise BadInput(f"no lease {run.request.lease} is open")
+        return session
 
     def _check(self, session: _Session, request: StepRequest, values: Array) -> None:
         lease = session.lease
-        is_tokens = values.dtype == np.int32
-        expected_dimensions = 2 if is_tokens else 3
-        if values.ndim != expected_dimensions or values.shape[0] != lease.batch or values.shape[1] < 1:
-            raise BadInput(f"a step of shape {values.shape} came to a session of {lease.batch} rows")
-        if not is_tokens and values.shape[2] != self._facts.hidden_size:
-            raise BadInput(f"hidden states of width {values.shape[2]}, {self._facts.hidden_size} expected")
-        if is_tokens and not (lease.span.start == 0 and self._executor.has_embeddings):
-            raise BadInput(f"token ids came to blocks {lease.span}, which take hidden states")
-        if is_tokens and (values.min() < 0 or values.max() >= self._facts.vocab_size):
-            raise BadInput(f"token ids outside 0..{self._facts.vocab_size}: {values.min()}, {values.max()}")
+        self._check_values(lease, values)
         if request.position > session.num_tokens:
             raise BadInput(
                 f"step at position {request.position}, the session holds {session.num_tokens} tokens"
@@ -154,37 +191,65 @@ class Engine:
         reaches_head = lease.span.end == self._facts.num_blocks and self._executor.has_head
         if request.output in ("token", "logits", "all_logits") and not reaches_head:
             raise BadInput(f"{request.output} asked of blocks {lease.span}, which end before the head")
+        if request.history and max(request.history) >= self._facts.vocab_size:
+            raise BadInput(f"history outside 0..{self._facts.vocab_size}: {max(request.history)}")
+        self._check_result_size(request, values)
 
-    def _run(self, session: _Session, request: StepRequest, values: Array) -> Array | None:
-        """Compute the step in chunks, so that its memory is bounded."""
-        wanted = Output.LOGITS if request.output == "token" else Output(request.output)
-        size = self._config.prefill_chunk_tokens
-        starts = range(0, values.shape[1], size)
-        results: list[Array] = []
-        for start in starts:
-            chunk = values[:, start : start + size]
-            is_last = start == starts[-1]
-            result = self._executor.compute(
-                [
-                    SpanStep(
-                        cache=session.cache,
-                        position=request.position + start,
-                        token_ids=chunk.astype(np.int64) if chunk.dtype == np.int32 else None,
-                        hidden=None if chunk.dtype == np.int32 else chunk,
-                        output=wanted if is_last or wanted is not Output.LOGITS else Output.NONE,
-                    )
-                ]
-            )[0]
-            if result is not None:
-                results.append(result)
-        return np.concatenate(results, axis=1) if len(results) > 1 else results[0] if results else None
+    def _check_values(self, lease: CacheLease, values: Array) -> None:
+        is_tokens = values.dtype == np.int32
+        expected_dimensions = 2 if is_tokens else 3
+        if values.ndim != expected_dimensions or values.shape[0] != lease.batch or values.shape[1] < 1:
+            raise BadInput(f"a step of shape {values.shape} came to a session of {lease.batch} rows")
+        if not is_tokens and values.shape[2] != self._facts.hidden_size:
+            raise BadInput(f"hidden states of width {values.shape[2]}, {self._facts.hidden_size} expected")
+        if is_tokens and not (lease.span.start == 0 and self._executor.has_embeddings):
+            raise BadInput(f"token ids came to blocks {lease.span}, which take hidden states")
+        if is_tokens and (values.min() < 0 or values.max() >= self._facts.vocab_size):
+            raise BadInput(f"token ids outside 0..{self._facts.vocab_size}: {values.min()}, {values.max()}")
+
+    def _check_result_size(self, request: StepRequest, values: Array) -> None:
+        """Refuse before computing what could not be sent afterwards."""
+        widths = {"hidden": self._facts.hidden_size, "all_logits": self._facts.vocab_size}
+        item_bytes = np.dtype(_NUMPY_DTYPES[self._dtype]).itemsize if request.output == "hidden" else 4
+        bytes_per_token = widths.get(request.output, 0) * item_bytes * values.shape[0]
+        result_bytes = bytes_per_token * values.shape[1]
+        if result_bytes > MAX_RESULT_BYTES:
+            raise BadInput(
+                f"{request.output} of {values.shape[1]} tokens take {result_bytes} bytes, at most "
+                f"{MAX_RESULT_BYTES} are sent; give {MAX_RESULT_BYTES // bytes_per_token} tokens at a time"
+            )
+
+    def _next_chunk(self, run: StepRun) -> SpanStep:
+        """Return the next piece of a step; pieces bound the memory, and let others have their turn."""
+        assert run.values is not None
+        wanted = Output.LOGITS if run.request.output == "token" else Output(run.request.output)
+        chunk = run.values[:, run.done_tokens : run.done_tokens + self._config.prefill_chunk_tokens]
+        is_last = run.done_tokens + chunk.shape[1] == run.num_tokens
+        return SpanStep(
+            cache=self._session(run).cache,
+            position=run.request.position + run.done_tokens,
+            token_ids=chunk.astype(np.int64) if chunk.dtype == np.int32 else None,
+            hidden=None if chunk.dtype == np.int32 else chunk,
+            output=wanted if is_last or wanted is not Output.LOGITS else Output.NONE,
+        )
 
     def _choose(self, request: StepRequest, logits: Array, *, num_tokens: int) -> Array:
         """Return the next token of each row, `[batch]` int32."""
         position = request.position + num_tokens
+        if not np.isfinite(logits[:, -1].max()):  # NaN, if any is NaN
+            raise EngineFailed(
+                f"the logits of position {position} are not numbers: the hidden states or the weights of a "
+                "hop are damaged; ask through other nodes"
+            )
         params = request.sampling or GREEDY
         chosen = [sample(row[-1], params, position=position, history=request.history) for row in logits]
         return np.array(chosen, dtype=np.int32)
+
+
+def _num_tokens(step: SpanStep) -> int:
+    given = step.hidden if step.token_ids is None else step.token_ids
+    assert given is not None
+    return int(given.shape[1])
 
 
 def measure_decode_block_s(executor: SpanExecutor, hidden_size: int) -> float:

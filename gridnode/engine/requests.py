@@ -15,7 +15,7 @@ from msgspec import Meta
 from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
-from gridnode.errors import ErrorCode
+from gridnode.errors import CacheFull, ContextFull, ErrorCode, GridError
 from gridnode.wire.codec import MessageCodec, TypedMessage
 from gridnode.wire.frames import Frame
 from gridnode.wire.messages import Output
@@ -55,6 +55,7 @@ class RequestType(IntEnum):
     OPEN_LEASE = 0x41
     CLOSE_LEASE = 0x42
     STEP = 0x43
+    CANCEL = 0x44
     PROGRESS = 0x50
     LOADED = 0x51
     LEASE_OPENED = 0x52
@@ -88,7 +89,7 @@ class OpenLease(TypedMessage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseLease(TypedMessage):
-    """Free a lease; steps of it that still wait are answered with an error. Unknown leases are no error."""
+    """Free a lease at once; its steps end with an error between two chunks. Unknown leases are no error."""
 
     type: ClassVar[int] = RequestType.CLOSE_LEASE
     number: Number
@@ -113,6 +114,15 @@ class StepRequest(TypedMessage):
 
     sampling: SamplingParams | None = None
     history: tuple[Number, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(TypedMessage):
+    """Nobody waits for a step any more. Not answered, and neither is the step."""
+
+    type: ClassVar[int] = RequestType.CANCEL
+    number: Number
+    """That of the `StepRequest`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +209,7 @@ class Failed(TypedMessage):
     """With `CACHE_FULL` what is free, with `CONTEXT_FULL` what the session holds."""
 
 
-Request = Load | OpenLease | CloseLease | StepRequest
+Request = Load | OpenLease | CloseLease | StepRequest | Cancel
 Answer = Progress | Loaded | LeaseOpened | LeaseClosed | StepAnswer | Failed
 EngineMessage = Request | Answer
 
@@ -209,6 +219,7 @@ _CODEC: MessageCodec[EngineMessage] = MessageCodec(
         OpenLease,
         CloseLease,
         StepRequest,
+        Cancel,
         Progress,
         Loaded,
         LeaseOpened,
@@ -217,6 +228,16 @@ _CODEC: MessageCodec[EngineMessage] = MessageCodec(
         Failed,
     )
 )
+
+
+def failed_answer(number: int, error: GridError) -> Failed:
+    """Return what the node needs to raise `error` again."""
+    wanted, limit = 0, 0
+    if isinstance(error, CacheFull):
+        wanted, limit = error.wanted_tokens, error.free_tokens
+    elif isinstance(error, ContextFull):
+        wanted, limit = error.wanted_tokens, error.limit_tokens
+    return Failed(number=number, code=error.code, text=str(error), wanted_tokens=wanted, limit_tokens=limit)
 
 
 def decode_engine_message(frame: Frame) -> EngineMessage:

@@ -1,7 +1,7 @@
 """The engine worker, `python -m gridnode.engine.worker FD`: loads a span and computes until its socket ends.
 
-One thread, no event loop. Everything that waits in the socket is read before the next step is computed,
-so that a lease is opened or closed between the steps of others.
+One thread, no event loop. Everything that waits in the socket is read between two chunks of computing, so
+that leases open and close, and steps are cancelled, while the prompt of somebody else is computed.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 
 import psutil
 
 from gridnode.engine.engine import Engine
 from gridnode.engine.requests import (
+    Cancel,
+    CloseLease,
     EngineMessage,
     Failed,
     Load,
+    OpenLease,
     Progress,
-    Request,
+    StepRequest,
     decode_engine_message,
+    failed_answer,
 )
-from gridnode.errors import CacheFull, ContextFull, ErrorCode, GridError
+from gridnode.engine.step_queue import StepQueue, StepRun
+from gridnode.errors import ConnectionClosed, ErrorCode, GridError, NoCapacity, ProtocolError
 from gridnode.logs import configure_logging
 from gridnode.units import MIB
 from gridnode.wire.codec import encode_message
@@ -42,24 +46,26 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Worker:
-    """Reads requests from a socket and answers them, one after another."""
+    """Reads requests from a socket and answers them."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._decoder = FrameDecoder()
-        self._waiting: deque[Frame] = deque()
+        self._queue = StepQueue()
         self._engine: Engine | None = None
         self._is_open = True
 
     def run(self) -> None:
         """Answer requests until the node closes its end."""
-        while self._is_open or self._waiting:
-            self._read(wait=not self._waiting)
-            if self._waiting:
-                self._handle(self._waiting.popleft())
+        while self._is_open:
+            for frame in self._read(wait=not self._queue):
+                self._take(frame)
+            if self._engine is not None:
+                self._take_turn(self._engine)
 
-    def _read(self, *, wait: bool) -> None:
-        """Take what has arrived; if `wait`, wait for something first."""
+    def _read(self, *, wait: bool) -> list[Frame]:
+        """Return what has arrived; if `wait`, wait for something first."""
+        frames: list[Frame] = []
         while self._is_open and select.select([self._sock], [], [], None if wait else 0)[0]:
             wait = False
             try:
@@ -67,32 +73,83 @@ class Worker:
             except ConnectionResetError:
                 data = b""  # the node went away with answers of ours unread
             if not data:
-                self._is_open = False
-                self._waiting.clear()  # nobody is left to answer
-                return
-            self._waiting.extend(self._decoder.receive_data(data))
+                self._is_open = False  # nobody is left to answer
+                return []
+            frames.extend(self._decoder.receive_data(data))
+        return frames
 
-    def _handle(self, frame: Frame) -> None:
-        request = decode_engine_message(frame)
-        assert isinstance(request, Request)
-        try:
-            for answer, body in self._answers(request, frame):
-                self._send(answer, body)
-        except GridError as exc:
-            self._send(failed(request.number, exc))
-        except Exception as exc:
-            # The edge of everything a session can send: one bad step must not end the others.
-            logger.exception("%s failed", type(request).__name__)
-            text = f"{type(exc).__name__}: {exc}"[:500]
-            self._send(Failed(number=request.number, code=ErrorCode.ENGINE_FAILED, text=text))
+    def _take(self, frame: Frame) -> None:
+        """Answer a request, or put a step where it waits for its turn."""
+        number = frame.header.get("number")
+        with self._answering_errors(number if isinstance(number, int) and number >= 0 else 0):
+            request = decode_engine_message(frame)
+            if isinstance(request, Load):
+                self._send(self._load(request))
+            elif self._engine is None:
+                raise NoCapacity("nothing is loaded yet")
+            elif isinstance(request, StepRequest):
+                self._queue.add(StepRun(request, frame.body))
+            elif isinstance(request, Cancel):
+                run = self._queue.find(request.number)
+                if run is not None:
+                    self._queue.remove(run)
+            elif isinstance(request, OpenLease | CloseLease):
+                self._send(self._engine.handle(request))
+                if isinstance(request, CloseLease):
+                    self._drop_steps(request.lease)
+            else:
+                raise ProtocolError(f"{type(request).__name__} is no request")
 
-    def _answers(self, request: Request, frame: Frame) -> Iterator[tuple[EngineMessage, bytes]]:
-        if isinstance(request, Load):
-            yield self._load(request), b""
-        elif self._engine is None:
-            yield Failed(number=request.number, code=ErrorCode.NO_CAPACITY, text="nothing is loaded yet"), b""
+    def _drop_steps(self, lease: int) -> None:
+        for run in self._queue.drop_lease(lease):
+            error = ConnectionClosed(f"lease {lease} was closed while a step of it waited")
+            self._send(failed_answer(run.request.number, error))
+
+    def _take_turn(self, engine: Engine) -> None:
+        """Compute one chunk of the steps whose turn it is; answer those that end with it."""
+        ready = []
+        for run in self._queue.next_turn():
+            with self._answering_errors(run.request.number, run):
+                engine.prepare(run)
+                ready.append(run)
+        if len(ready) > 1:
+            try:
+                engine.compute(ready)
+            except Exception:
+                # One of them is at fault. Alone it fails alone.
+                logger.exception("a batch of %d steps failed; computing them one by one", len(ready))
+                self._compute_alone(engine, ready)
         else:
-            yield self._engine.handle(request, frame.body)
+            self._compute_alone(engine, ready)
+        for run in ready:
+            if run.is_done:
+                with self._answering_errors(run.request.number, run):
+                    answer, body = engine.finish(run)
+                    self._send(answer, body)
+                    self._queue.remove(run)
+
+    def _compute_alone(self, engine: Engine, runs: list[StepRun]) -> None:
+        for run in runs:
+            with self._answering_errors(run.request.number, run):
+                engine.compute([run])
+
+    @contextlib.contextmanager
+    def _answering_errors(self, number: int, run: StepRun | None = None) -> Iterator[None]:
+        """Answer request `number` with the error that is raised inside, which ends its step `run`."""
+        try:
+            yield
+            return
+        except GridError as exc:
+            answer = failed_answer(number, exc)
+        except Exception as exc:
+            # The edge of everything that a session can send: one bad step must not end the others.
+            logger.exception("request %d failed", number)
+            answer = Failed(
+                number=number, code=ErrorCode.ENGINE_FAILED, text=f"{type(exc).__name__}: {exc}"[:500]
+            )
+        if run is not None:
+            self._queue.remove(run)
+        self._send(answer)
 
     def _load(self, request: Load) -> EngineMessage:
         started_at = time.perf_counter()
@@ -115,17 +172,6 @@ class Worker:
             self._sock.sendall(b"".join(encode_frame(encode_message(message, body))))
         except (BrokenPipeError, ConnectionResetError):
             self._is_open = False
-            self._waiting.clear()
-
-
-def failed(number: int, error: GridError) -> Failed:
-    """Return what the node needs to raise `error` again."""
-    wanted, limit = 0, 0
-    if isinstance(error, CacheFull):
-        wanted, limit = error.wanted_tokens, error.free_tokens
-    elif isinstance(error, ContextFull):
-        wanted, limit = error.wanted_tokens, error.limit_tokens
-    return Failed(number=number, code=error.code, text=str(error), wanted_tokens=wanted, limit_tokens=limit)
 
 
 def _die_with_parent() -> None:

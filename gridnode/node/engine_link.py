@@ -10,16 +10,19 @@ from dataclasses import replace
 from typing import Self, TypeVar
 
 from gridnode.engine.requests import (
+    Cancel,
     EngineMessage,
     Failed,
     Progress,
     Request,
+    StepRequest,
     decode_engine_message,
 )
 from gridnode.errors import (
     BadCheckpoint,
     BadInput,
     CacheFull,
+    ConnectionClosed,
     ContextFull,
     EngineFailed,
     EngineLost,
@@ -41,6 +44,7 @@ A = TypeVar("A")
 _SIMPLE_ERRORS: dict[ErrorCode, type[GridError]] = {
     ErrorCode.BAD_CHECKPOINT: BadCheckpoint,
     ErrorCode.BAD_INPUT: BadInput,
+    ErrorCode.CONNECTION_CLOSED: ConnectionClosed,
     ErrorCode.NO_CAPACITY: NoCapacity,
     ErrorCode.PROTOCOL: ProtocolError,
 }
@@ -96,7 +100,9 @@ class EngineLink:
     async def request(
         self, request: Request, answer: type[A], body: bytes | memoryview = b""
     ) -> tuple[A, bytes]:
-        """Send `request` and return its answer with the body. Cancelling is safe: the answer is dropped.
+        """Send `request` and return its answer with the body.
+
+        Cancelling is safe: the answer is dropped, and a step that the worker has not finished ends early.
 
         Raises:
             EngineLost: the worker is gone, or goes before it answers.
@@ -109,11 +115,14 @@ class EngineLink:
             waiting: asyncio.Future[tuple[EngineMessage, bytes]] = asyncio.get_running_loop().create_future()
             self._waiting[number] = waiting
             try:
-                for piece in encode_frame(encode_message(replace(request, number=number), body)):
-                    self._writer.write(piece)
+                self._write(encode_message(replace(request, number=number), body))
                 with contextlib.suppress(ConnectionError):  # `lose` follows, and says more
                     await self._writer.drain()
                 message, answer_body = await waiting
+            except asyncio.CancelledError:
+                if isinstance(request, StepRequest) and self._error is None:
+                    self._write(encode_message(Cancel(number=number)))
+                raise
             finally:
                 del self._waiting[number]
         if isinstance(message, Failed):
@@ -135,6 +144,10 @@ class EngineLink:
         self._writer.close()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
+
+    def _write(self, frame: Frame) -> None:
+        for piece in encode_frame(frame):
+            self._writer.write(piece)
 
     def _take(self, frame: Frame) -> None:
         message = decode_engine_message(frame)

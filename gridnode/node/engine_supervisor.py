@@ -29,6 +29,7 @@ from gridnode.engine.requests import (
 )
 from gridnode.errors import BadInput, EngineLost, GridError
 from gridnode.node.engine_link import EngineLink
+from gridnode.wire.frames import MAX_HEADER_ITEMS
 from gridnode.wire.messages import Output
 from gridnode.wire.tensors import TensorHeader
 
@@ -169,7 +170,9 @@ class EngineSupervisor:
         sampling: SamplingParams | None = None,
         history: tuple[int, ...] = (),
     ) -> StepOutput:
-        """Run new tokens through the blocks of a lease. Cancelling drops the answer.
+        """Run new tokens through the blocks of a lease.
+
+        Cancelling ends the step early; how many of its tokens are in the cache then is not known.
 
         Raises:
             ContextFull: the tokens do not fit into the lease.
@@ -179,6 +182,10 @@ class EngineSupervisor:
         link = self._leases.get(lease)
         if link is None or link is not self._link:
             raise EngineLost("the engine worker was restarted since this session began; open it again")
+        # What the worker's frame decoder would refuse must not get there: all sessions share that pipe.
+        tensor.check_body(body)
+        if len(history) > MAX_HEADER_ITEMS:
+            raise BadInput(f"history of {len(history)} tokens, at most {MAX_HEADER_ITEMS} are used")
         request = StepRequest(
             number=0,
             lease=lease,
@@ -207,15 +214,11 @@ class EngineSupervisor:
         ours, theirs = socket.socketpair()
         with theirs:
             link = await EngineLink.open(ours, on_progress=self._hear_progress)
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "gridnode.engine.worker",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-            )
+            try:
+                process = await _spawn(theirs)
+            except BaseException:
+                await link.aclose()
+                raise
         self.pid = process.pid
         self._link = link
         try:
@@ -268,6 +271,26 @@ class EngineSupervisor:
         if state is not EngineState.LOADING:
             self.progress = None
         self._on_change()
+
+
+async def _spawn(sock: socket.socket) -> asyncio.subprocess.Process:
+    """Start a worker on its end of the pair.
+
+    Raises:
+        EngineLost: the system has no room for another process now.
+    """
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gridnode.engine.worker",
+            str(sock.fileno()),
+            pass_fds=[sock.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+    except OSError as exc:
+        raise EngineLost(f"the engine worker cannot be started: {exc.strerror or exc}") from exc
 
 
 def _describe_end(returncode: int | None) -> str:

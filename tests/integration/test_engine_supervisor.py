@@ -20,7 +20,15 @@ from waiting import until
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
 from gridnode.engine.requests import EngineConfig
-from gridnode.errors import BadCheckpoint, CacheFull, ContextFull, EngineLost
+from gridnode.errors import (
+    BadCheckpoint,
+    BadInput,
+    CacheFull,
+    ConnectionClosed,
+    ContextFull,
+    EngineLost,
+    ProtocolError,
+)
 from gridnode.node.engine_supervisor import EngineState, EngineSupervisor, StepOutput
 from gridnode.wire.tensors import TensorHeader
 
@@ -39,6 +47,7 @@ def config(model: Path) -> EngineConfig:
         executor="torch",
         cache_tokens=TOTAL_TOKENS,
         num_threads=1,
+        prefill_chunk_tokens=16,
     )
 
 
@@ -130,6 +139,60 @@ def test_cancelled_requests_leave_nothing_behind(tiny_llama: Path) -> None:
             assert again.body == expected.body
             await engine.close_lease(lease)
             assert engine.free_cache_tokens == TOTAL_TOKENS
+
+    asyncio.run(scenario())
+
+
+def test_a_broken_step_hurts_nobody_else(tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with supervised(tiny_llama) as engine:
+            pid = engine.pid
+            lease = await engine.open_lease(WHOLE, batch=1, max_tokens=100)
+            expected = await run_tokens(engine, lease, [1, 2, 3], 0)
+            header = TensorHeader("int32", (1, 2))
+            with pytest.raises(ProtocolError, match="8 bytes, the frame brought 3"):
+                await engine.step(lease, b"abc", header, position=0, output="token")
+            with pytest.raises(ProtocolError, match="position"):
+                await engine.step(lease, bytes(8), header, position=-1, output="token")
+            with pytest.raises(BadInput, match="history of 5000 tokens, at most 4096"):
+                await engine.step(lease, bytes(8), header, position=0, output="token", history=(1,) * 5000)
+            assert (await run_tokens(engine, lease, [1, 2, 3], 0)).body == expected.body
+            assert engine.pid == pid
+            await engine.close_lease(lease)
+
+    asyncio.run(scenario())
+
+
+def test_a_prompt_does_not_hold_up_others_nor_its_own_end(tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with supervised(tiny_llama) as engine:
+            long, short = [await engine.open_lease(WHOLE, batch=1, max_tokens=400) for _ in range(2)]
+            prompt = asyncio.create_task(run_tokens(engine, long, [1] * 400, 0))
+            await asyncio.sleep(0)
+            await run_tokens(engine, short, [1], 0)
+            assert not prompt.done()
+            await engine.close_lease(long)
+            with pytest.raises(ConnectionClosed, match="was closed while a step of it waited"):
+                await prompt
+            assert engine.free_cache_tokens == TOTAL_TOKENS - 400
+            await engine.close_lease(short)
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
+        supervisor = EngineSupervisor(config(tiny_llama), on_change=lambda: None)
+        running = asyncio.create_task(supervisor.run())
+        await until(lambda: supervisor.state is EngineState.RESTARTING)
+        assert "cannot be started: No such file" in supervisor.detail
+        monkeypatch.undo()
+        await until(lambda: supervisor.state is EngineState.READY, timeout_s=START_TIMEOUT_S)
+        running.cancel()
+        await asyncio.wait([running])
 
     asyncio.run(scenario())
 

@@ -6,7 +6,7 @@ import pytest
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams, sample
 from gridnode.core.spans import Span
-from gridnode.engine.engine import Engine
+from gridnode.engine.engine import MAX_RESULT_BYTES, Engine
 from gridnode.engine.requests import (
     CloseLease,
     EngineConfig,
@@ -17,7 +17,8 @@ from gridnode.engine.requests import (
     StepAnswer,
     StepRequest,
 )
-from gridnode.errors import BadInput, CacheFull, ContextFull, GridError
+from gridnode.engine.step_queue import StepRun
+from gridnode.errors import BadInput, CacheFull, ContextFull, EngineFailed, GridError
 from gridnode.wire.messages import Output
 from gridnode.wire.tensors import TensorHeader
 
@@ -48,13 +49,13 @@ def shared(tiny_llama: Path) -> Engine:
 def engine(shared: Engine) -> Engine:
     """The shared engine with lease 1 of 50 tokens, and nothing else."""
     for lease in range(10):
-        shared.handle(CloseLease(number=0, lease=lease), b"")
-    shared.handle(OpenLease(number=0, lease=1, span=Span(0, 4), batch=1, max_tokens=50), b"")
+        shared.handle(CloseLease(number=0, lease=lease))
+    shared.handle(OpenLease(number=0, lease=1, span=Span(0, 4), batch=1, max_tokens=50))
     return shared
 
 
 def free(engine: Engine) -> int:
-    answer, _ = engine.handle(CloseLease(number=0, lease=99), b"")
+    answer = engine.handle(CloseLease(number=0, lease=99))
     assert isinstance(answer, LeaseClosed)
     return answer.free_cache_tokens
 
@@ -96,7 +97,11 @@ def raw_step(
         sampling=sampling,
         history=history,
     )
-    answer, answer_body = engine.handle(request, body)
+    run = StepRun(request, body)
+    engine.prepare(run)
+    while not run.is_done:
+        engine.compute([run])
+    answer, answer_body = engine.finish(run)
     assert isinstance(answer, StepAnswer)
     assert answer.number == 7
     assert answer.compute_s > 0
@@ -126,7 +131,7 @@ def test_the_worker_chooses_what_its_logits_say(engine: Engine, sampling: Sampli
 
 def test_long_steps_are_computed_in_chunks_with_the_same_result(tiny_llama: Path, engine: Engine) -> None:
     chunked = make_engine(tiny_llama, chunk=4)
-    chunked.handle(OpenLease(number=0, lease=1, span=Span(0, 4), batch=1, max_tokens=50), b"")
+    chunked.handle(OpenLease(number=0, lease=1, span=Span(0, 4), batch=1, max_tokens=50))
     prompt = list(range(30))
     for output in ("logits", "all_logits", "hidden"):
         whole, pieces = step(engine, prompt, output=output), step(chunked, prompt, output=output)  # type: ignore[arg-type]
@@ -179,9 +184,65 @@ def test_more_tokens_than_leased_are_refused_with_numbers(engine: Engine) -> Non
     assert (caught.value.wanted_tokens, caught.value.limit_tokens) == (51, 50)
 
 
+def test_a_history_outside_the_vocabulary_is_refused(engine: Engine) -> None:
+    penalty = SamplingParams(repetition_penalty=1.5)
+    with pytest.raises(BadInput, match=r"history outside 0\.\.260: 260"):
+        step(engine, [1], output="token", sampling=penalty, history=(3, 260))
+
+
+def test_a_result_that_no_frame_can_carry_is_refused_before_it_is_computed(tiny_llama: Path) -> None:
+    config = EngineConfig(location=str(tiny_llama), span=WHOLE, cache_tokens=30_000, num_threads=1)
+    large = Engine(config, on_progress=lambda _: None)
+    large.handle(OpenLease(number=0, lease=1, span=WHOLE, batch=1, max_tokens=30_000))
+    most = MAX_RESULT_BYTES // (260 * 4)
+    with pytest.raises(BadInput, match=rf"all_logits of {most + 1} tokens .* give {most} tokens at a time"):
+        step(large, [1] * (most + 1), output="all_logits")
+
+
+@pytest.mark.parametrize("sampling", [None, SamplingParams(temperature=1.0)], ids=["greedy", "sampled"])
+def test_no_token_is_chosen_from_logits_that_are_not_numbers(
+    tiny_llama: Path, sampling: SamplingParams | None
+) -> None:
+    last = make_engine(tiny_llama, Span(3, 4))
+    last.handle(OpenLease(number=0, lease=1, span=Span(3, 4), batch=1, max_tokens=10))
+    body = np.full((1, 1, 64), np.nan, np.float32).tobytes()
+    with pytest.raises(EngineFailed, match=r"logits of position 1 are not numbers.*other nodes"):
+        raw_step(last, body, TensorHeader("float32", (1, 1, 64)), output="token", sampling=sampling)
+
+
+def test_sessions_computed_together_get_what_they_get_alone(engine: Engine) -> None:
+    engine.handle(OpenLease(number=0, lease=2, span=WHOLE, batch=1, max_tokens=50))
+    alone = [step(engine, tokens, lease=lease) for lease, tokens in ((1, [1, 2, 3]), (2, [4, 5]))]
+    runs = []
+    for lease, tokens in ((1, [1, 2, 3]), (2, [4, 5])):
+        tensor = TensorHeader("int32", (1, len(tokens)))
+        request = StepRequest(number=lease, lease=lease, position=0, tensor=tensor, output="logits")
+        runs.append(StepRun(request, np.array([tokens], dtype="<i4").tobytes()))
+        engine.prepare(runs[-1])
+    engine.compute(runs)
+    for run, expected in zip(runs, alone, strict=True):
+        found = np.frombuffer(engine.finish(run)[1], "<f4").reshape(expected.shape)
+        assert np.abs(found - expected).max() < 1e-5
+
+
+def test_what_a_step_overwrote_before_it_was_dropped_does_not_count(engine: Engine, tiny_llama: Path) -> None:
+    chunked = make_engine(tiny_llama, chunk=4)
+    chunked.handle(OpenLease(number=0, lease=1, span=WHOLE, batch=1, max_tokens=50))
+    step(chunked, list(range(20)))
+    tensor = TensorHeader("int32", (1, 12))
+    request = StepRequest(number=0, lease=1, position=2, tensor=tensor, output="none")
+    run = StepRun(request, np.full((1, 12), 9, dtype="<i4").tobytes())
+    chunked.prepare(run)
+    chunked.compute([run])  # and then it is cancelled
+    with pytest.raises(BadInput, match="position 20, the session holds 6 tokens"):
+        step(chunked, [1], 20)
+    expected = step(engine, [0, 1, 9, 9, 9, 9, 7])
+    assert np.abs(step(chunked, [7], 6) - expected).max() < 1e-4
+
+
 def test_a_middle_span_takes_hidden_states_and_has_no_head(tiny_llama: Path) -> None:
     middle = make_engine(tiny_llama, Span(1, 3))
-    middle.handle(OpenLease(number=0, lease=1, span=Span(1, 3), batch=1, max_tokens=10), b"")
+    middle.handle(OpenLease(number=0, lease=1, span=Span(1, 3), batch=1, max_tokens=10))
     hidden = TensorHeader("float32", (1, 1, 64))
     assert raw_step(middle, bytes(256), hidden, output="hidden").shape == (1, 1, 64)
     with pytest.raises(BadInput, match="take hidden states"):
@@ -192,18 +253,18 @@ def test_a_middle_span_takes_hidden_states_and_has_no_head(tiny_llama: Path) -> 
 
 def test_leases_are_granted_refused_and_freed(engine: Engine) -> None:
     with pytest.raises(CacheFull) as caught:
-        engine.handle(OpenLease(number=0, lease=2, span=Span(0, 4), batch=1, max_tokens=51), b"")
+        engine.handle(OpenLease(number=0, lease=2, span=Span(0, 4), batch=1, max_tokens=51))
     assert (caught.value.wanted_tokens, caught.value.free_tokens) == (51, 50)
-    answer, _ = engine.handle(OpenLease(number=3, lease=2, span=Span(0, 2), batch=2, max_tokens=50), b"")
+    answer = engine.handle(OpenLease(number=3, lease=2, span=Span(0, 2), batch=2, max_tokens=50))
     assert answer == LeaseOpened(number=3, free_cache_tokens=0)
     with pytest.raises(BadInput, match="open already"):
-        engine.handle(OpenLease(number=0, lease=2, span=Span(0, 2), batch=1, max_tokens=1), b"")
-    assert engine.handle(CloseLease(number=4, lease=2), b"")[0] == LeaseClosed(number=4, free_cache_tokens=50)
+        engine.handle(OpenLease(number=0, lease=2, span=Span(0, 2), batch=1, max_tokens=1))
+    assert engine.handle(CloseLease(number=4, lease=2)) == LeaseClosed(number=4, free_cache_tokens=50)
 
 
 def test_a_worker_loads_one_span(engine: Engine, tiny_llama: Path) -> None:
     with pytest.raises(GridError, match="one span"):
-        engine.handle(Load(number=0, config=EngineConfig(location=str(tiny_llama), span=Span(0, 1))), b"")
+        engine.handle(Load(number=0, config=EngineConfig(location=str(tiny_llama), span=Span(0, 1))))
 
 
 def test_the_loaded_span_is_described(engine: Engine) -> None:
