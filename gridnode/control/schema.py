@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -14,6 +14,12 @@ from gridnode.errors import ErrorCode
 MAX_PROMPT_CHARACTERS = 16 * 1024 * 1024
 MAX_MESSAGES = 4096
 MAX_STOP_TEXTS = 16
+MAX_TOOLS = 128
+# A JSON schema is compiled into a grammar before the first token; longer ones cost too much time.
+MAX_SCHEMA_CHARACTERS = 256 * 1024
+MAX_LOGIT_BIASES = 1024
+# What the other interfaces offer as well; each costs its bytes in every event.
+MAX_TOP_LOGPROBS = 20
 
 EngineStateName = Literal["none", "starting", "loading", "ready", "restarting", "failed", "stopped"]
 
@@ -130,11 +136,39 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A function that the model wants to have called."""
+
+    id: Annotated[str, Meta(max_length=128)]
+    name: Annotated[str, Meta(max_length=256)]
+    arguments: Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)]
+    """A JSON object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatMessage:
     """One turn of a conversation."""
 
     role: Annotated[str, Meta(max_length=32)]
-    content: Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)]
+    content: Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)] = ""
+    tool_calls: Annotated[tuple[ToolCall, ...], Meta(max_length=MAX_TOOLS)] = ()
+    """In a turn of the assistant: what it wanted to have called."""
+
+    tool_call_id: Annotated[str, Meta(max_length=128)] = ""
+    """In a turn of the role `tool`: the call that `content` answers."""
+
+    name: Annotated[str, Meta(max_length=256)] = ""
+    """In a turn of the role `tool`: the function that was called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function that the model may ask for."""
+
+    name: Annotated[str, Meta(max_length=256)]
+    description: Annotated[str, Meta(max_length=MAX_SCHEMA_CHARACTERS)] = ""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """JSON schema of its arguments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +200,35 @@ class GenerateRequest:
     """Go on behind the model's own end: for measurements."""
 
     sample_at: Literal["last_hop", "client"] = "last_hop"
-    """Who chooses tokens: the last hop (a token id travels) or this node (the logits travel)."""
+    """Who chooses tokens: the last hop (a token id travels) or this node (the logits travel, as they do
+    whenever one of the next six fields needs them)."""
+
+    presence_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
+    """Subtracted from the logits of tokens that the answer already has."""
+
+    frequency_penalty: Annotated[float, Meta(ge=-2.0, le=2.0)] = 0.0
+    """Subtracted from the logit of a token once for each time that the answer already has it."""
+
+    logit_bias: Annotated[
+        dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100.0, le=100.0)]],
+        Meta(max_length=MAX_LOGIT_BIASES),
+    ] = field(default_factory=dict)
+    """Added to the logits of these tokens; -100 forbids a token, 100 forces it."""
+
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    """How many of the most probable tokens to tell beside each chosen one; None tells no logprobs."""
+
+    json_schema: Annotated[str, Meta(max_length=MAX_SCHEMA_CHARACTERS)] = ""
+    """The answer is JSON that this schema accepts (`{}` accepts any JSON); empty allows any text."""
+
+    tool_choice: Annotated[str, Meta(max_length=256)] = "auto"
+    """`auto`, `none`, `required`, or the name of the one tool that must be called."""
+
+    tools: Annotated[tuple[Tool, ...], Meta(max_length=MAX_TOOLS)] = ()
+    """Functions that the model may ask for, through its chat template."""
+
+    max_wait_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0
+    """How long to wait in line if the swarm has no room; events `waiting` tell the place in the line."""
 
     prefill_chunk_tokens: Annotated[int, Meta(ge=1, le=8192)] = 256
     """Tokens of the prompt per step."""
@@ -205,7 +267,44 @@ class Started:
     context_tokens: int
     """Positions that the session leased."""
 
+    context_limit_tokens: int = 0
+    """Longest session that this route takes."""
+
     event: Literal["started"] = "started"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """The swarm has no room yet; the answer waits in line. May come several times before `Started`."""
+
+    position: int
+    """Answers of this node that are served first."""
+
+    text: str
+    """What is missing, for people."""
+
+    event: Literal["waiting"] = "waiting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logprob:
+    """How probable a token was: after penalties and biases, before temperature and filters."""
+
+    token_id: int
+    text: str
+    """The token by itself; an incomplete character is U+FFFD."""
+
+    logprob: float
+    """Natural logarithm of the probability."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenLogprob:
+    """The chosen token, and those that were the most probable."""
+
+    chosen: Logprob
+    top: tuple[Logprob, ...] = ()
+    """Most probable first, as many as `GenerateRequest.top_logprobs` says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +313,9 @@ class Delta:
 
     text: str
     token_ids: tuple[int, ...]
+    logprobs: tuple[ChosenLogprob, ...] = ()
+    """One for each token id, if they were asked for."""
+
     event: Literal["delta"] = "delta"
 
 
@@ -229,7 +331,7 @@ class Rerouted:
 class Finished:
     """The answer is complete."""
 
-    reason: Literal["stop", "length"]
+    reason: Literal["stop", "length", "tool_calls"]
     prompt_tokens: int
     completion_tokens: int
     ttft_s: float
@@ -241,6 +343,9 @@ class Finished:
     route: tuple[HopStatus, ...]
     reroutes: int = 0
     """How often a hop was lost and replaced."""
+
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What the model wants to have called, if `reason` is `tool_calls`. Their text is in no `Delta`."""
 
     event: Literal["finished"] = "finished"
 
@@ -254,5 +359,5 @@ class Failed:
     event: Literal["failed"] = "failed"
 
 
-AnswerEvent = Started | Delta | Rerouted | Finished
+AnswerEvent = Waiting | Started | Delta | Rerouted | Finished
 GenerateEvent = AnswerEvent | Failed
