@@ -108,6 +108,34 @@ class ModelStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStatus:
+    """One session in which this node is a hop."""
+
+    short: str
+    """First 8 hexadecimal digits of the session's id."""
+
+    client: str
+    """Short id of the node that asks: whoever answers there is not known here."""
+
+    model: str
+    start: int
+    """First block that is used."""
+
+    end: int
+    """Block behind the last one."""
+
+    position: int
+    """Tokens that its caches hold."""
+
+    max_tokens: int
+    """Tokens that it leased."""
+
+    age_s: float
+    idle_s: float
+    """Seconds since its last step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """Answer of `GET /api/v1/status`."""
 
@@ -133,6 +161,15 @@ class NodeStatus:
     """This node first."""
 
     models: tuple[ModelStatus, ...]
+
+    sessions: tuple[SessionStatus, ...] = ()
+    """The open sessions, oldest first."""
+
+    computed_prompt_tokens: int = 0
+    """Tokens of prompts that this node took through its blocks since it started, replays too."""
+
+    computed_answer_tokens: int = 0
+    """Tokens of answers, likewise: the difference of two moments is a speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
+from gridnode.control.schema import SessionStatus
 from gridnode.core.announcements import Serving
 from gridnode.core.ids import PeerId, SessionId, short
 from gridnode.errors import (
@@ -38,6 +39,7 @@ from gridnode.wire.messages import (
     Refused,
     SessionOpened,
     Step,
+    StepKind,
     StepResult,
     expect_message,
 )
@@ -57,6 +59,14 @@ class _HopSession:
     opening: OpenSession
     client: Stream
     lease: int
+    model: str
+    opened_at: float
+    stepped_at: float
+    """Time of the last step on the event loop's clock."""
+
+    position: int = 0
+    """Tokens in the caches."""
+
     push: Stream | None = None
     is_open: bool = True
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -78,11 +88,26 @@ class BlockServer:
         self._serving = serving
         self._sessions: dict[SessionId, _HopSession] = {}
         self._opened = asyncio.Condition()
+        self.computed_tokens = dict.fromkeys(StepKind, 0)
+        """Tokens of every kind of step that came through the blocks here."""
 
-    @property
-    def open_sessions(self) -> int:
-        """Sessions in which this node is a hop now."""
-        return len(self._sessions)
+    def sessions(self) -> tuple[SessionStatus, ...]:
+        """Return the sessions in which this node is a hop now, in the words of the door."""
+        now = asyncio.get_running_loop().time()
+        return tuple(
+            SessionStatus(
+                short=session_id.hex()[:8],
+                client=short(session.client.connection.peer_id),
+                model=session.model,
+                start=session.opening.span.start,
+                end=session.opening.span.end,
+                position=session.position,
+                max_tokens=session.opening.max_tokens,
+                age_s=now - session.opened_at,
+                idle_s=now - session.stepped_at,
+            )
+            for session_id, session in self._sessions.items()
+        )
 
     async def serve_session(self, stream: Stream, opening: OpenSession) -> None:
         """Take part in a session until the client ends its stream, or a step fails.
@@ -171,7 +196,10 @@ class BlockServer:
         lease = await self._engine.open_lease(
             opening.span, batch=opening.batch, max_tokens=opening.max_tokens
         )
-        session = _HopSession(opening, stream, lease)
+        now = asyncio.get_running_loop().time()
+        session = _HopSession(
+            opening, stream, lease, self._serving_now().model.name, opened_at=now, stepped_at=now
+        )
         try:
             if opening.next_hop is not None:
                 await self._reach(opening.next_hop)
@@ -211,6 +239,10 @@ class BlockServer:
                 sampling=session.opening.sampling if is_last else None,
                 history=step.history if is_last else (),
             )
+            # Token ids are [batch, tokens], hidden states [batch, tokens, hidden_size].
+            batch, num_tokens = step.tensor.shape[:2]
+            self.computed_tokens[step.kind] += batch * num_tokens
+            session.position, session.stepped_at = step.position + num_tokens, clock()
             await self._send_on(session, step, output, len(frame.body), lambda: clock() - arrived_at)
 
     async def _send_on(

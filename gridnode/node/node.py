@@ -33,7 +33,7 @@ from gridnode.node.interfaces import reachable_addresses
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
 from gridnode.node.status import SwarmView
-from gridnode.wire.messages import Hello, OpenPush, OpenSession, decode_message
+from gridnode.wire.messages import Hello, OpenPush, OpenSession, StepKind, decode_message
 
 logger = logging.getLogger("gridnode.node")
 
@@ -122,6 +122,8 @@ class Node:
     def status(self) -> NodeStatus:
         """Return what the node is doing now."""
         view = self._view()
+        sessions = self._block_server.sessions() if self._block_server else ()
+        computed = self._block_server.computed_tokens if self._block_server else {}
         return NodeStatus(
             version=__version__,
             peer_id=show_peer(self.peer_id),
@@ -133,10 +135,13 @@ class Node:
             pid=os.getpid(),
             listen=str(self.address),
             engine=self._engine_status(),
-            open_sessions=self._block_server.open_sessions if self._block_server else 0,
+            open_sessions=len(sessions),
             total_cache_tokens=self.config.cache_tokens if self._engine else 0,
             peers=view.peers(),
             models=view.models(),
+            sessions=sessions,
+            computed_prompt_tokens=computed.get(StepKind.PREFILL, 0),
+            computed_answer_tokens=computed.get(StepKind.DECODE, 0),
         )
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
