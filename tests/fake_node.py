@@ -104,9 +104,20 @@ class FakeNode:
     current: NodeStatus = STATUS
     requests: list[GenerateRequest] = field(default_factory=list)
     num_running: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def status(self) -> NodeStatus:
         return self.current
+
+    async def wait_change(self) -> None:
+        changed = self.changed
+        await changed.wait()
+
+    def become(self, status: NodeStatus) -> None:
+        """Have another status from now on, and tell those who wait for it."""
+        self.current = status
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     def with_engine(self, state: str, **numbers: int) -> None:
         engine = EngineStatus(state=state, **numbers)  # type: ignore[arg-type]

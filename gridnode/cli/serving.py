@@ -26,6 +26,7 @@ from gridnode.errors import GridError
 from gridnode.logs import configure_logging
 from gridnode.node.interfaces import reachable_addresses
 from gridnode.node.node import Node
+from gridnode_web.pages import make_pages
 
 LOOK_INTERVAL_S = 0.2
 
@@ -54,7 +55,7 @@ async def _serve(config: NodeConfig, console: Console, *, as_json: bool, stop_wi
     listening = asyncio.Event()
     async with _until_left(stop_with_stdin, stop), contextlib.AsyncExitStack() as door:
         # The door's port is taken before anything starts that would have to be stopped again.
-        api = await door.enter_async_context(serve_door(node, config.api))
+        api = await door.enter_async_context(serve_door(node, config.api, pages=make_pages(node)))
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(node.run(on_listening=listening.set), name="node")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from starlette.applications import Starlette
@@ -22,6 +22,7 @@ from gridnode.control.guard import LocalOnly
 from gridnode.control.interface import NodeControl
 from gridnode.control.readiness import readiness
 from gridnode.control.schema import GenerateRequest
+from gridnode.control.status_events import make_event_routes
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput, ErrorCode, GridError
 from gridnode.units import MIB, format_bytes
@@ -32,13 +33,16 @@ MAX_BODY_BYTES = 32 * MIB
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_door(control: NodeControl) -> Starlette:
+def create_door(control: NodeControl, *, pages: Sequence[BaseRoute] = ()) -> Starlette:
     """Build the HTTP application of the node behind `control`.
 
     Set `app.state.closing` (an `asyncio.Event`) to end the answers that run.
+
+    Args:
+        pages: Routes for people, beside those for programs.
     """
     app = Starlette(
-        routes=make_routes(control),
+        routes=[*make_routes(control), *pages],
         middleware=[Middleware(LocalOnly)],
         exception_handlers={HTTPException: _http_error, GridError: _grid_error, Exception: _internal_error},
     )
@@ -72,6 +76,7 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
         Route("/api/v1/version", version),
         Route("/api/v1/status", status),
         Route("/api/v1/run", run, methods=["POST"]),
+        *make_event_routes(control),
     ]
 
 

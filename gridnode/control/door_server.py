@@ -8,10 +8,11 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import psutil
 import uvicorn
+from starlette.routing import BaseRoute
 
 from gridnode.control.door import create_door
 from gridnode.control.interface import NodeControl
@@ -35,7 +36,9 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serve_door(control: NodeControl, address: Address) -> AsyncIterator[Address]:
+async def serve_door(
+    control: NodeControl, address: Address, *, pages: Sequence[BaseRoute] = ()
+) -> AsyncIterator[Address]:
     """Serve the door of `control` inside the block; yield the address with its real port.
 
     The port is bound before anything else happens. Leaving the block:
@@ -48,7 +51,7 @@ async def serve_door(control: NodeControl, address: Address) -> AsyncIterator[Ad
     """
     with bind_tcp(address) as sock:
         bound = Address(address.host, sock.getsockname()[1])
-        app = create_door(control)
+        app = create_door(control, pages=pages)
         config = uvicorn.Config(
             app,
             http="h11",

@@ -15,6 +15,10 @@ class NodeControl(Protocol):
         """Return what the node is doing now."""
         ...
 
+    async def wait_change(self) -> None:
+        """Return once `status` may have changed since the call. Cancelling is safe."""
+        ...
+
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Answer `request`: any number of `Waiting`, one `Started`, any number of `Delta` and
         `Rerouted`, one `Finished`.

@@ -102,6 +102,7 @@ class Membership:
     Args:
         describe: Returns this node's announcement for a sequence number and a TTL.
         sign: Returns the Ed25519 signature of this node.
+        on_change: Called with the view before and after every change of it.
     """
 
     def __init__(
@@ -111,12 +112,14 @@ class Membership:
         *,
         describe: Callable[[int, float], Announcement],
         sign: Callable[[bytes], bytes],
+        on_change: Callable[[SwarmState, SwarmState], None] = lambda before, after: None,
     ) -> None:
         self.swarm = SwarmState()
         self._config = config
         self._links = links
         self._describe = describe
         self._sign = sign
+        self._on_change = on_change
         self._signed: dict[PeerId, tuple[SignedAnnouncement, float]] = {}
         self._outboxes: set[_Outbox] = set()
         self._sequence = 0
@@ -230,6 +233,7 @@ class Membership:
         for peer_id in before.peers.keys() - swarm.peers.keys():
             logger.info("peer %s left", short(peer_id))
         self._changed.set()
+        self._on_change(before, swarm)
         self._changed = asyncio.Event()  # each waiter sees the change that follows its call
 
     def _announce(self, describe: Callable[[int, float], Announcement]) -> None:

@@ -59,12 +59,14 @@ class Node:
         self._codec: TextCodec | None = None
         self._serving: Serving | None = None
         self._announced: tuple[PeerState, int] | None = None
+        self._changed = asyncio.Event()
         self.links = Links(self.peer_id, on_stream=self._serve_stream, on_connection=self._greet)
         self._membership = Membership(
             MembershipConfig(swarm=config.swarm, join=config.join),
             self.links,
             describe=self._describe,
             sign=self.identity.sign,
+            on_change=self._swarm_changed,
         )
         self._answering = Answering(
             self.links,
@@ -144,6 +146,18 @@ class Node:
             computed_answer_tokens=computed.get(StepKind.DECODE, 0),
         )
 
+    async def wait_change(self) -> None:
+        """Return once the swarm or the engine has changed; see `NodeControl.wait_change`."""
+        changed = self._changed
+        await changed.wait()
+
+    def _swarm_changed(self, before: SwarmState, after: SwarmState) -> None:
+        self._note_change()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()  # each waiter sees the change that follows its call
+
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Answer `request`; see `NodeControl.generate`."""
         return self._answering.run(request)
@@ -190,6 +204,7 @@ class Node:
 
     def _engine_changed(self) -> None:
         """Follow the engine worker: online while it is ready, and tell the swarm what matters to it."""
+        self._note_change()
         engine = self._engine
         if engine is None or self.state is PeerState.OFFLINE or self._serving is None:
             return

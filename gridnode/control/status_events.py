@@ -1,0 +1,88 @@
+"""The live view of a node: its status as server-sent events, again whenever it changed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from gridnode.control.answer_stream import KEEP_ALIVE_S
+from gridnode.control.interface import NodeControl
+from gridnode.control.server_sent import KEEP_ALIVE
+
+# Three pictures a second look alive; a swarm of 500 nodes changes more often than anybody can read.
+MIN_INTERVAL_S = 0.33
+# A browser that lost the stream comes back after this long.
+RETRY_MS = 1000
+
+
+class StatusFeed:
+    """The events of a node for any number of readers; the status is put together once for all of them."""
+
+    def __init__(
+        self,
+        control: NodeControl,
+        *,
+        min_interval_s: float = MIN_INTERVAL_S,
+        keep_alive_s: float = KEEP_ALIVE_S,
+    ) -> None:
+        self._control = control
+        self._min_interval_s = min_interval_s
+        self._keep_alive_s = keep_alive_s
+        self._latest = b""
+        self._made_at = float("-inf")
+
+    async def events(self, *, closing: asyncio.Event, brief: bool) -> AsyncGenerator[bytes, None]:
+        """Yield the status now and after every change, and comments in between, until `closing` is set.
+
+        Args:
+            brief: Tell that the status changed, and not what it is.
+        """
+        ending = asyncio.create_task(closing.wait(), name="node-stops")
+        try:
+            yield b"retry: %d\n\n" % RETRY_MS
+            yield self._event(brief)
+            while not closing.is_set():
+                change = asyncio.create_task(self._control.wait_change(), name="status-changes")
+                try:
+                    await asyncio.wait(
+                        {change, ending}, timeout=self._keep_alive_s, return_when=asyncio.FIRST_COMPLETED
+                    )
+                finally:
+                    change.cancel()
+                if not change.done():
+                    yield KEEP_ALIVE
+                    continue
+                # What changes in the meantime is part of the next event. `_event` may be that old at most.
+                await asyncio.wait({ending}, timeout=self._min_interval_s)
+                yield self._event(brief)
+        finally:
+            ending.cancel()
+
+    def _event(self, brief: bool) -> bytes:
+        if brief:
+            return b"event: changed\ndata: {}\n\n"
+        now = time.monotonic()
+        if now - self._made_at >= self._min_interval_s:
+            self._latest = b"event: status\ndata: %s\n\n" % msgspec.json.encode(self._control.status())
+            self._made_at = now
+        return self._latest
+
+
+def make_event_routes(control: NodeControl) -> list[BaseRoute]:
+    """Return `GET /api/v1/events`; `?brief=1` leaves the status out, for pages that fetch what they show."""
+    feed = StatusFeed(control)
+
+    async def events(request: Request) -> Response:
+        stream = feed.events(
+            closing=request.app.state.closing, brief=request.query_params.get("brief") == "1"
+        )
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+
+    return [Route("/api/v1/events", events)]

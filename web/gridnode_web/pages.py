@@ -1,0 +1,14 @@
+"""The pages of a node, for people with a browser."""
+
+from __future__ import annotations
+
+from starlette.routing import BaseRoute
+
+from gridnode.control.interface import NodeControl
+from gridnode_web.rendering import static_files
+from gridnode_web.swarm_page import swarm_route
+
+
+def make_pages(control: NodeControl) -> list[BaseRoute]:
+    """Return everything that browsers ask for, to be served beside the door of `control`."""
+    return [swarm_route(control), static_files()]

@@ -1,0 +1,91 @@
+"""From a template and what it shows to an HTTP answer that a browser trusts with nothing."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from gridnode import __version__
+from gridnode.units import format_bytes, format_seconds
+
+_HERE = Path(__file__).parent
+
+# Everything comes from this node: no inline script or style, no other host, no frame around a page.
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# What peers call themselves, on a page of many of them.
+MAX_SHOWN_CHARACTERS = 40
+
+
+def plain(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
+    """Return what a stranger wrote as one short line: no control or direction characters, cut with `…`.
+
+    Escaping is the templates' part.
+    """
+    # Other (C*) are controls, formats such as right-to-left overrides, surrogates; Z* but the space, lines.
+    shown = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 4 * limit])
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(plain=plain, bytes=format_bytes, seconds=format_seconds)
+    environment.globals.update(gridnode_version=__version__)
+    return environment
+
+
+_ENVIRONMENT = _environment()
+
+
+def page(request: Request, template: str, *, status: int = 200, **shown: object) -> Response:
+    """Return the page that `template` makes of `shown`. Templates know the request as `request`."""
+    html = _ENVIRONMENT.get_template(template).render(request=request, **shown)
+    headers = {**_HEADERS, "Cache-Control": "no-store"}
+    return HTMLResponse(html, status, headers=headers)
+
+
+class _StaticFiles(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_HEADERS)
+        # Asked anew each time and answered 304: a node that was updated must not meet old scripts.
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def static_files() -> Mount:
+    """Return the styles and scripts, at `/static`."""
+    return Mount("/static", _StaticFiles(directory=_HERE / "static"), name="static")
