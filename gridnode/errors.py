@@ -9,7 +9,9 @@ GridError
 │   ├── CacheFull               a lease would exceed the KV cache budget
 │   ├── ContextFull             a session has no positions left
 │   ├── NoRoute                 some block is served by nobody
+│   ├── RateLimited             too many requests in too short a time
 │   └── WrongSpan               a peer does not serve these blocks (any more)
+├── KeyRefused                  the door wants a key, another one, or one with another scope
 ├── NotRunning                  no daemon answers on this machine
 ├── AddressInUse                another process holds the port
 ├── ProtocolError               the peer sent nonsense: never retry
@@ -41,6 +43,7 @@ class ErrorCode(StrEnum):
     ENGINE_LOST = "engine_lost"
     FRAME_TOO_LARGE = "frame_too_large"
     INTERNAL = "internal"
+    KEY_REFUSED = "key_refused"
     MODEL_UNKNOWN = "model_unknown"
     NO_CAPACITY = "no_capacity"
     NO_ROUTE = "no_route"
@@ -48,6 +51,7 @@ class ErrorCode(StrEnum):
     PEER_LOST = "peer_lost"
     PEER_REFUSED = "peer_refused"
     PROTOCOL = "protocol"
+    RATE_LIMITED = "rate_limited"
     TIMEOUT = "timeout"
     UNAUTHENTIC = "unauthentic"
     WRONG_MODEL = "wrong_model"
@@ -140,10 +144,32 @@ class NoRoute(NoCapacity):
         self.gaps = gaps
 
 
+class RateLimited(NoCapacity):
+    """Raised when somebody asks more often, or for more at once, than is allowed.
+
+    Attributes:
+        limit: How much is allowed; the text says of what.
+        retry_after_s: Seconds after which to try again.
+    """
+
+    code = ErrorCode.RATE_LIMITED
+
+    def __init__(self, text: str, *, limit: int, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
 class WrongSpan(NoCapacity):
     """Raised when a session asks a peer for blocks that it does not serve (any more)."""
 
     code = ErrorCode.WRONG_SPAN
+
+
+class KeyRefused(GridError):
+    """Raised when the door wants a key, another one, or one with another scope."""
+
+    code = ErrorCode.KEY_REFUSED
 
 
 class NotRunning(GridError):

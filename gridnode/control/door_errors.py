@@ -16,7 +16,9 @@ STATUS_OF: Mapping[ErrorCode, int] = {
     ErrorCode.BAD_CHECKPOINT: 400,
     ErrorCode.BAD_INPUT: 400,
     ErrorCode.CONTEXT_FULL: 400,
+    ErrorCode.KEY_REFUSED: 401,
     ErrorCode.MODEL_UNKNOWN: 404,
+    ErrorCode.RATE_LIMITED: 429,
     ErrorCode.ADDRESS_IN_USE: 500,
     ErrorCode.INTERNAL: 500,
     ErrorCode.ENGINE_FAILED: 502,
@@ -44,6 +46,7 @@ _DETAILS: Mapping[ErrorCode, Mapping[str, Any]] = {
     ErrorCode.FRAME_TOO_LARGE: {"length_bytes": 0, "limit_bytes": 0},
     ErrorCode.NO_ROUTE: {"gaps": ()},
     ErrorCode.PEER_REFUSED: {"reason": ErrorCode.INTERNAL},
+    ErrorCode.RATE_LIMITED: {"limit": 0, "retry_after_s": 0.0},
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
 from gridnode.control.door_errors import STATUS_OF, ErrorAnswer, ErrorBody
+from gridnode.errors import ErrorCode
 
 # Long enough for a node to load some blocks or for a session to end, short enough to feel alive.
 RETRY_AFTER_S = 5
@@ -23,4 +25,7 @@ def json_response(record: Any, *, status: int = 200) -> Response:
 
 def error_response(body: ErrorBody, *, status: int | None = None) -> Response:
     """Return the answer for an error; `status` overrides the table."""
-    return json_response(ErrorAnswer(body), status=status or STATUS_OF[body.code])
+    response = json_response(ErrorAnswer(body), status=status or STATUS_OF[body.code])
+    if body.code is ErrorCode.RATE_LIMITED:
+        response.headers["Retry-After"] = str(math.ceil(body.details["retry_after_s"]))
+    return response

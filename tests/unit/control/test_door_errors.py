@@ -16,8 +16,10 @@ from gridnode.errors import (
     EngineLost,
     ErrorCode,
     GridError,
+    KeyRefused,
     NoRoute,
     PeerRefused,
+    RateLimited,
 )
 
 
@@ -32,6 +34,8 @@ def test_every_code_has_a_status() -> None:
         CacheFull(900, 100),
         ContextFull(9000, 8192),
         EngineLost("the worker died"),
+        KeyRefused("this door wants a key"),
+        RateLimited("60 requests per minute", limit=60, retry_after_s=1.5),
         NoRoute("tiny", 30, ((0, 10), (20, 30))),
         PeerRefused("bbbbbbbb has no room", reason=ErrorCode.CACHE_FULL),
         GridError("anything else"),
@@ -42,7 +46,7 @@ def test_errors_come_back_as_they_went(error: GridError) -> None:
     restored = restore_error(msgspec.json.decode(json, type=ErrorBody))
     assert type(restored) is type(error)
     assert str(restored) == str(error)
-    for name in ("wanted_tokens", "free_tokens", "limit_tokens", "gaps", "reason"):
+    for name in ("wanted_tokens", "free_tokens", "limit_tokens", "gaps", "reason", "limit", "retry_after_s"):
         assert getattr(restored, name, None) == getattr(error, name, None)
 
 
