@@ -10,6 +10,8 @@ import pytest
 import tiny_models
 import torch
 
+pytest_plugins = ["client_table"]
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure() -> None:

@@ -22,6 +22,7 @@ from gridnode.control.guard import LocalOnly
 from gridnode.control.interface import NodeControl
 from gridnode.control.readiness import readiness
 from gridnode.control.schema import GenerateRequest
+from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput, ErrorCode, GridError
@@ -68,7 +69,9 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
 
     async def run(request: Request) -> Response:
         wanted = decode_request(await read_body(request))
-        return AnswerStream(control.generate(wanted), closing=request.app.state.closing)
+        return AnswerStream(
+            control.generate(wanted), encoder=EventEncoder(), closing=request.app.state.closing
+        )
 
     return [
         Route("/health", health),

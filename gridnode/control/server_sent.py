@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
+from starlette.responses import Response
 
-from gridnode.control.schema import Delta, Failed, Finished, GenerateEvent, Rerouted, Started
+from gridnode.control.door_errors import ErrorBody
+from gridnode.control.door_response import error_response
+from gridnode.control.schema import (
+    AnswerEvent,
+    Delta,
+    Failed,
+    Finished,
+    GenerateEvent,
+    Rerouted,
+    Started,
+    Waiting,
+)
 from gridnode.errors import ProtocolError
 
+EVENT_STREAM = "text/event-stream; charset=utf-8"
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment: readers skip it, proxies see that the stream lives."""
 
 _KINDS: dict[str, type[GenerateEvent]] = {
+    "waiting": Waiting,
     "started": Started,
     "delta": Delta,
     "rerouted": Rerouted,
@@ -24,6 +39,41 @@ _KINDS: dict[str, type[GenerateEvent]] = {
 def encode_event(event: GenerateEvent) -> bytes:
     """Return `event` as one server-sent event: its name and its JSON on one line."""
     return b"event: %s\ndata: %s\n\n" % (event.event.encode(), msgspec.json.encode(event))
+
+
+def comment(text: str) -> bytes:
+    """Return `text` as a comment, which readers skip and people see in `curl -N`."""
+    return b": %s\n\n" % " ".join(text.split()).encode()
+
+
+class EventEncoder:
+    """The door's own dialect: every event as it is. Implements `answer_stream.StreamEncoder`."""
+
+    media_type = EVENT_STREAM
+
+    def headers(self, first: AnswerEvent) -> Mapping[str, str]:
+        """Return no headers: the event `started` says it all."""
+        return {}
+
+    def encode(self, event: AnswerEvent) -> bytes:
+        """Return `event` as one server-sent event."""
+        return encode_event(event)
+
+    def keep_alive(self) -> bytes:
+        """Return a comment."""
+        return KEEP_ALIVE
+
+    def end(self) -> bytes:
+        """Return nothing: `finished` is the end."""
+        return b""
+
+    def fail(self, body: ErrorBody) -> bytes:
+        """Return an event `failed`."""
+        return encode_event(Failed(code=body.code, text=body.message))
+
+    def refuse(self, body: ErrorBody) -> Response:
+        """Return the door's answer for an error."""
+        return error_response(body)
 
 
 @dataclass(slots=True)
