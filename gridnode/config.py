@@ -63,6 +63,9 @@ class NodeConfig:
     public_name: str = ""
     """Shown to others as the contributor."""
 
+    publish_address: bool = False
+    """Whether public monitors may show where this node is reached; peers of the swarm know it anyway."""
+
     state_dir: Path = field(default_factory=state_dir)
     """Where the identity lives."""
 

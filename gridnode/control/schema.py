@@ -64,6 +64,22 @@ class ServingStatus:
     decode_tokens_per_s: float
     """Tokens per second through the whole span, as its node measured."""
 
+    total_cache_tokens: int = 0
+    """Tokens of KV cache, leased or not; 0 if the node does not tell."""
+
+    open_sessions: int = 0
+    """Sessions in which the node is a hop, as it said last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStatus:
+    """A link between two nodes, as one end measured it."""
+
+    peer_id: str
+    """The other end."""
+
+    rtt_s: float
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerStatus:
@@ -85,6 +101,11 @@ class PeerStatus:
     address: str
     rtt_s: float | None
     serving: ServingStatus | None
+    links: tuple[LinkStatus, ...] = ()
+    """Its round-trip times to other nodes, as it announced them."""
+
+    publishes_address: bool = False
+    """Whether public monitors may show `address`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,11 +62,19 @@ class Serving:
     decode_block_s: float
     """Measured seconds of one decode step through one block."""
 
+    total_cache_tokens: int = 0
+    """Tokens of KV cache that the node has, leased or not; 0 if it does not tell."""
+
+    open_sessions: int = 0
+    """Sessions in which the node was a hop when it said so."""
+
     def __post_init__(self) -> None:
         if not 0 < self.num_blocks <= MAX_BLOCKS or self.span.end > self.num_blocks:
             raise ValueError(f"span {self.span} announced of {self.num_blocks} blocks")
-        if self.max_session_tokens < 0 or self.free_cache_tokens < 0:
+        if min(self.max_session_tokens, self.free_cache_tokens, self.total_cache_tokens) < 0:
             raise ValueError("negative number of tokens announced")
+        if self.open_sessions < 0:
+            raise ValueError("negative number of sessions announced")
         # Also refuses NaN, which would make every comparison of routes false.
         if not 0.0 < self.decode_block_s <= MAX_STEP_S:
             raise ValueError(f"decode_block_s must be in 0..{MAX_STEP_S:g}, got {self.decode_block_s}")
@@ -93,6 +101,9 @@ class Announcement:
     serving: Serving | None = None
     rtts: tuple[tuple[PeerId, float], ...] = ()
     """Measured round-trip times to other peers, in seconds."""
+
+    publishes_address: bool = False
+    """Whether public monitors may show where the node is reached."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.ttl_s <= MAX_TTL_S:

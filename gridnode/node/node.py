@@ -241,6 +241,8 @@ class Node:
             max_session_tokens=engine.loaded.max_session_tokens,
             free_cache_tokens=engine.free_cache_tokens,
             decode_block_s=engine.loaded.decode_block_s,
+            total_cache_tokens=self.config.cache_tokens,
+            open_sessions=self._block_server.open_sessions if self._block_server else 0,
         )
 
     def _describe(self, sequence: int, ttl_s: float) -> Announcement:
@@ -256,6 +258,7 @@ class Node:
             version=__version__,
             serving=self._described_serving(),
             rtts=tuple(rtts[:MAX_ANNOUNCED_RTTS]),
+            publishes_address=self.config.publish_address,
         )
 
     def _view(self) -> SwarmView:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gridnode.control.schema import (
     HopStatus,
+    LinkStatus,
     ModelStatus,
     PeerStatus,
     ServingStatus,
@@ -124,6 +125,12 @@ class SwarmView:
             else ", ".join(map(str, announcement.addresses[:1])),
             rtt_s=connection.rtt_s if connection else None,
             serving=_serving_status(announcement.serving),
+            links=tuple(
+                LinkStatus(peer_id=show_peer(peer_id), rtt_s=rtt_s)
+                for peer_id, rtt_s in announcement.rtts
+                if peer_id != announcement.peer_id
+            ),
+            publishes_address=announcement.publishes_address,
         )
 
 
@@ -142,4 +149,6 @@ def _serving_status(serving: Serving | None) -> ServingStatus | None:
         max_session_tokens=serving.max_session_tokens,
         free_cache_tokens=serving.free_cache_tokens,
         decode_tokens_per_s=1.0 / (serving.decode_block_s * len(serving.span)),
+        total_cache_tokens=serving.total_cache_tokens,
+        open_sessions=serving.open_sessions,
     )
