@@ -242,7 +242,7 @@ class Node:
             free_cache_tokens=engine.free_cache_tokens,
             decode_block_s=engine.loaded.decode_block_s,
             total_cache_tokens=self.config.cache_tokens,
-            open_sessions=self._block_server.open_sessions if self._block_server else 0,
+            open_sessions=len(self._block_server.sessions()) if self._block_server else 0,
         )
 
     def _describe(self, sequence: int, ttl_s: float) -> Announcement:
