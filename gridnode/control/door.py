@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -17,19 +15,14 @@ from starlette.routing import BaseRoute, Route
 from gridnode import __version__
 from gridnode.control.answer_stream import AnswerStream
 from gridnode.control.door_errors import ErrorBody, describe_error
+from gridnode.control.door_request import BodyTooLarge, decode_request, read_body
 from gridnode.control.door_response import error_response, json_response
 from gridnode.control.guard import LocalOnly
 from gridnode.control.interface import NodeControl
 from gridnode.control.readiness import readiness
-from gridnode.control.schema import GenerateRequest
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
-from gridnode.core.sampling import SamplingParams
-from gridnode.errors import BadInput, ErrorCode, GridError
-from gridnode.units import MIB, format_bytes
-
-# The longest prompt (MAX_PROMPT_CHARACTERS) in UTF-8, with room for its JSON around it.
-MAX_BODY_BYTES = 32 * MIB
+from gridnode.errors import ErrorCode, GridError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -83,55 +76,6 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
     ]
 
 
-class _BodyTooLarge(BadInput):
-    """Raised when a request is longer than the door reads."""
-
-
-async def read_body(request: Request) -> bytes:
-    """Return the body of a request, read to its limit and not beyond.
-
-    Raises:
-        BadInput: there is more than `MAX_BODY_BYTES`.
-    """
-    too_large = _BodyTooLarge(
-        f"the body is longer than {format_bytes(MAX_BODY_BYTES)}, which the door does not read"
-    )
-    if int(request.headers.get("content-length", 0)) > MAX_BODY_BYTES:
-        raise too_large
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise too_large
-    return bytes(body)
-
-
-def decode_request(body: bytes) -> GenerateRequest:
-    """Return the request that `body` holds.
-
-    Raises:
-        BadInput: it is not JSON, or a field is unknown or has a wrong value; the text names it.
-    """
-    try:
-        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        _refuse_unknown(fields, GenerateRequest, "")
-        if "sampling" in fields:
-            sampling = msgspec.json.decode(fields["sampling"], type=dict[str, msgspec.Raw])
-            _refuse_unknown(sampling, SamplingParams, "sampling.")
-        return msgspec.json.decode(body, type=GenerateRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise BadInput(f"the request cannot be used: {exc}") from exc
-
-
-def _refuse_unknown(given: dict[str, msgspec.Raw], record: type, prefix: str) -> None:
-    """Refuse names that `record` lacks: a misspelt limit must not silently be no limit."""
-    known = {field.name for field in dataclasses.fields(record)}
-    if unknown := sorted(given.keys() - known):
-        raise BadInput(
-            f"unknown field {prefix + unknown[0][:64]!r}; known are {', '.join(sorted(known))}",
-        )
-
-
 async def _http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     text = f"{request.method} {request.url.path[:200]}: {exc.detail.lower()}"
@@ -142,7 +86,7 @@ async def _http_error(request: Request, exc: Exception) -> Response:
 
 async def _grid_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, GridError)
-    status = 413 if isinstance(exc, _BodyTooLarge) else None
+    status = 413 if isinstance(exc, BodyTooLarge) else None
     return error_response(describe_error(exc), status=status)
 
 

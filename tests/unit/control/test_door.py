@@ -13,7 +13,7 @@ from fake_node import STATUS, FakeNode
 from waiting import until
 
 from gridnode import __version__
-from gridnode.control.door import MAX_BODY_BYTES
+from gridnode.control.door_request import MAX_BODY_BYTES
 from gridnode.control.door_server import serve_door
 from gridnode.control.schema import NodeStatus
 from gridnode.core.addresses import Address
