@@ -18,8 +18,13 @@ def cache_dir() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache")
 
 
+def config_dir() -> Path:
+    """Return the directory of what a person decides: the configuration file."""
+    return _xdg("XDG_CONFIG_HOME", ".config")
+
+
 def state_dir() -> Path:
-    """Return the directory of what must survive: the identity, history."""
+    """Return the directory of what must survive: the identity, history, the log."""
     return _xdg("XDG_STATE_HOME", ".local/state")
 
 

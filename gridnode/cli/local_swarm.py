@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gridnode.config.sources import ONLY_FILE_VARIABLE
 from gridnode.core.addresses import Address, parse_address
 from gridnode.core.spans import Span
 from gridnode.errors import GridError
@@ -109,11 +110,18 @@ class LocalSwarm:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
+                env=_own_environment(),
                 start_new_session=True,  # Ctrl-C reaches this process only, which stops the others in order
             )
         self._processes.append(process)
         api, listen = await _read_addresses(name, process, log)
         return LocalNode(name=name, span=span, process=process, log=log, api=api, listen=listen)
+
+
+def _own_environment() -> dict[str, str]:
+    """Return the environment without what the person's own node is told."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRIDNODE_")}
+    return kept | {ONLY_FILE_VARIABLE: os.devnull}
 
 
 async def _read_addresses(

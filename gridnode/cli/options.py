@@ -2,61 +2,52 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Annotated, TypeVar
 
 import typer
 
 from gridnode.config import DEFAULT_API
-from gridnode.core.addresses import Address, parse_address
-from gridnode.core.spans import Span, parse_span
-from gridnode.units import parse_bytes
+from gridnode.config.settings import settings
+from gridnode.config.sources import read_sources
+from gridnode.core.addresses import Address
+from gridnode.logs import LogLevel
 
 T = TypeVar("T")
 
 
-def _parser(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return `parse` with its errors in the words of the command line."""
+def option_reader(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Return `read` with its errors in the words of the command line."""
 
-    def parse_option(text: str | T) -> T:
+    def read_option(text: str | T) -> T:
         if not isinstance(text, str):
             return text  # a default
         try:
-            return parse(text)
+            return read(text)
         except ValueError as exc:
             raise typer.BadParameter(str(exc)) from exc
 
-    return parse_option
+    return read_option
 
 
-def _parse_api(text: str) -> Address:
-    return parse_address(text, default_port=DEFAULT_API.port)
-
-
-read_address = _parser(parse_address)
-read_api = _parser(_parse_api)
-read_span = _parser(parse_span)
-read_bytes = _parser(parse_bytes)
-
-
-class LogLevel(StrEnum):
-    """What is logged to standard error."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+def _configured_api(context: typer.Context, value: Address) -> Address:
+    """Return the door that was named, or else the one that the configuration gives to the node."""
+    source = context.get_parameter_source("api")
+    if source is None or source.name != "DEFAULT" or context.resilient_parsing:
+        return value
+    found: Address = read_sources(os.environ)["api.address"].value
+    return found if found.port else DEFAULT_API  # port 0: nobody could guess which one it became
 
 
 ApiOption = Annotated[
     Address,
     typer.Option(
         "--api",
-        parser=read_api,
+        parser=option_reader(settings()["api.address"].kind.read),
+        callback=_configured_api,
         metavar="ADDRESS",
-        envvar="GRIDNODE_API",
-        show_default=str(DEFAULT_API),
+        show_default=f"{DEFAULT_API}, or api.address of the configuration",
         help="Where the door of the node listens.",
     ),
 ]
@@ -66,13 +57,8 @@ LogLevelOption = Annotated[
     typer.Option("--log-level", envvar="GRIDNODE_LOG_LEVEL", help="Least level that is logged to stderr."),
 ]
 
-__all__ = [
-    "ApiOption",
-    "LogLevel",
-    "LogLevelOption",
-    "Span",
-    "read_address",
-    "read_api",
-    "read_bytes",
-    "read_span",
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON; docs/cli.md describes its fields.", show_default=False)
 ]
+
+__all__ = ["ApiOption", "JsonOption", "LogLevel", "LogLevelOption", "option_reader"]

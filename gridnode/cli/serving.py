@@ -14,16 +14,16 @@ from rich.console import Console
 from rich.status import Status
 
 from gridnode.cli.ending import INTERRUPTED
+from gridnode.cli.live_config import LiveConfig
 from gridnode.cli.news import Doorstep, banner, news, spinner_text
 from gridnode.cli.showing import stderr
 from gridnode.cli.state_lock import state_lock
-from gridnode.config import NodeConfig
+from gridnode.config.layers import Layer
 from gridnode.control.door_server import serve_door
 from gridnode.control.readiness import readiness
 from gridnode.control.schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.errors import GridError
-from gridnode.logs import configure_logging
 from gridnode.node.interfaces import reachable_addresses
 from gridnode.node.node import Node
 from gridnode_web.pages import make_pages
@@ -31,31 +31,37 @@ from gridnode_web.pages import make_pages
 LOOK_INTERVAL_S = 0.2
 
 
-def serve(config: NodeConfig, *, as_json: bool, stop_with_stdin: bool, log_level: str | None) -> None:
+def serve(flags: Layer, *, as_json: bool, stop_with_stdin: bool) -> None:
     """Run a node until SIGINT or SIGTERM; a second signal ends the process at once.
 
+    SIGHUP reads the configuration again. From a terminal that closes, it stops the node.
+
     Args:
+        flags: What the command line says; files and environment say the rest.
         as_json: Say what happens as JSON lines on standard output too.
         stop_with_stdin: Stop when standard input ends, so that no node outlives who started it.
-        log_level: None logs warnings to a terminal, and more to a log.
 
     Raises:
         GridError: the node cannot start or go on.
     """
     console = stderr()
-    configure_logging(log_level or ("warning" if console.is_terminal else "info"))
-    with state_lock(config.state_dir):
+    config = LiveConfig(flags, is_terminal=console.is_terminal)
+    with state_lock(config.present.state_dir):
+        config.start_logging()
+        config.warn_of_strange_variables()
         asyncio.run(_serve(config, console, as_json=as_json, stop_with_stdin=stop_with_stdin))
 
 
-async def _serve(config: NodeConfig, console: Console, *, as_json: bool, stop_with_stdin: bool) -> None:
+async def _serve(config: LiveConfig, console: Console, *, as_json: bool, stop_with_stdin: bool) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    node = Node(config)
+    node = Node(config.present)
+    if not console.is_terminal:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, config.reload, node)
     listening = asyncio.Event()
     async with _until_left(stop_with_stdin, stop), contextlib.AsyncExitStack() as door:
         # The door's port is taken before anything starts that would have to be stopped again.
-        api = await door.enter_async_context(serve_door(node, config.api, pages=make_pages(node)))
+        api = await door.enter_async_context(serve_door(node, node.config.api, pages=make_pages(node)))
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(node.run(on_listening=listening.set), name="node")
@@ -81,7 +87,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             os._exit(INTERRUPTED)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
 

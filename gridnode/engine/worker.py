@@ -34,7 +34,7 @@ from gridnode.engine.requests import (
 )
 from gridnode.engine.step_queue import StepQueue, StepRun
 from gridnode.errors import ConnectionClosed, ErrorCode, GridError, NoCapacity, ProtocolError
-from gridnode.logs import configure_logging
+from gridnode.logs import apply_inherited_plan
 from gridnode.units import MIB
 from gridnode.wire.codec import encode_message
 from gridnode.wire.frames import Frame, FrameDecoder, encode_frame
@@ -185,7 +185,7 @@ def main() -> None:
     _die_with_parent()
     # Ctrl-C in a terminal reaches the whole process group; the node decides when its worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    configure_logging(os.environ.get("GRIDNODE_LOG_LEVEL", "INFO"))
+    apply_inherited_plan(os.environ)
     with contextlib.closing(socket.socket(fileno=int(sys.argv[1]))) as sock:
         Worker(sock).run()
 

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -157,6 +158,11 @@ class Node:
     def _note_change(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()  # each waiter sees the change that follows its call
+
+    def rename(self, public_name: str) -> None:
+        """Take another public name, and tell the swarm."""
+        self.config = replace(self.config, public_name=public_name)
+        self._membership.announce()
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Answer `request`; see `NodeControl.generate`."""

@@ -9,6 +9,8 @@ from gridnode import paths
 def test_directories_follow_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert paths.config_dir() == tmp_path / "config/gridnode"
     assert paths.cache_dir() == tmp_path / "cache/gridnode"
     assert paths.state_dir() == tmp_path / "state/gridnode"
 

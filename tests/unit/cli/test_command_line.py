@@ -92,7 +92,7 @@ def test_without_a_node_it_ends_with_3_and_says_what_to_start(arguments: list[st
 
 def test_the_environment_is_read() -> None:
     port = free_port()
-    result = gridnode("status", env={"GRIDNODE_API": f"127.0.0.1:{port}"})
+    result = gridnode("status", env={"GRIDNODE_API_ADDRESS": f"127.0.0.1:{port}"})
     assert f"127.0.0.1:{port}" in result.stderr
 
 

@@ -1,0 +1,104 @@
+"""What a node is told to do. Every key has its default, its type and its words here and nowhere else.
+
+From this class come the keys of the configuration files, the environment variables, the flags of
+`gridnode up` and their documentation: see `gridnode.config.settings`. A field without `key(...)` is
+the key of its own name in the section `node`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gridnode.config.keys import key
+from gridnode.core.addresses import DEFAULT_PORT, Address
+from gridnode.core.announcements import MAX_PUBLIC_NAME_CHARACTERS
+from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
+from gridnode.core.spans import Span
+from gridnode.logs import LogFormat, LogLevel
+from gridnode.paths import state_dir
+
+DEFAULT_API = Address("127.0.0.1", 7337)
+"""Where the door listens."""
+
+DEFAULT_LISTEN = Address("127.0.0.1", DEFAULT_PORT)
+"""Where QUIC listens."""
+
+DEFAULT_SWARM = "home"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Configuration of one daemon."""
+
+    model: str = field(default="", metadata=key("serve", metavar="PATH_OR_HUB_ID"))
+    """Directory of safetensors, GGUF file or Hub id to serve; left out, the node serves no blocks."""
+
+    blocks: Span | None = field(
+        default=None, metadata=key("serve", unset="as many as fit, where the swarm is weakest")
+    )
+    """Blocks to serve, END not included."""
+
+    quantization: QuantFormat = field(default=QuantFormat.INT8, metadata=key("serve", "quantize"))
+    """Format of the blocks' weights in memory."""
+
+    dtype: DTypeName = field(default="auto", metadata=key("serve"))
+    """Type of what is not quantized; `auto` lets the executor choose."""
+
+    executor: ExecutorName = field(default="auto", metadata=key("serve"))
+    """What computes; `auto` is onnx on CPUs where it knows the family."""
+
+    join: tuple[Address, ...] = field(default=(), metadata=key("swarm"))
+    """Nodes of the swarm to connect to first."""
+
+    listen: Address = field(default=DEFAULT_LISTEN, metadata=key("swarm"))
+    """Where other nodes reach this one (UDP, QUIC); port 0 takes a free one."""
+
+    swarm: str = field(default=DEFAULT_SWARM, metadata=key("swarm", "name", flag="--swarm"))
+    """Name of the swarm; nodes of other swarms are refused."""
+
+    memory_bytes: int | None = field(
+        default=None, metadata=key("limits", "memory", unset="3/4 of what is free at the start")
+    )
+    """Memory for weights and KV cache."""
+
+    cache_tokens: int = field(default=8192, metadata=key("limits"))
+    """Tokens of KV cache over the whole span, shared by all sessions."""
+
+    threads: int | None = field(default=None, metadata=key("limits", unset="one per core"))
+    """Threads of the engine worker."""
+
+    api: Address = field(default=DEFAULT_API, metadata=key("api", "address", flag="--api"))
+    """Where the door listens (HTTP, this computer only); port 0 takes a free one."""
+
+    public_name: str = field(default="", metadata=key("node", "name", metavar="NAME", live=True))
+    """Public name, shown to others as the contributor."""
+
+    publish_address: bool = field(default=False, metadata=key("node"))
+    """Whether public monitors may show where this node is reached; peers of the swarm know it anyway."""
+
+    state_dir: Path = field(
+        default_factory=state_dir, metadata=key("node", shown_default="~/.local/state/gridnode")
+    )
+    """Where the identity and the log live; a second node on one computer needs its own."""
+
+    log_level: LogLevel | None = field(
+        default=None,
+        metadata=key(
+            "log", "level", flag="--log-level", live=True, unset="warning on a terminal, info elsewhere"
+        ),
+    )
+    """Least level that is logged."""
+
+    log_format: LogFormat = field(
+        default=LogFormat.HUMAN, metadata=key("log", "format", flag="--log-format", live=True)
+    )
+    """Form of the log on stderr: lines for people, or one JSON object a line."""
+
+    def __post_init__(self) -> None:
+        if len(self.public_name) > MAX_PUBLIC_NAME_CHARACTERS:
+            raise ValueError(f"the public name may have {MAX_PUBLIC_NAME_CHARACTERS} characters")
+        if self.cache_tokens < 1:
+            raise ValueError(f"cache_tokens must be at least 1, got {self.cache_tokens}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
