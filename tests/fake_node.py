@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
 from gridnode.control.schema import (
+    AnswerEvent,
     Delta,
     EngineStatus,
     Finished,
@@ -15,6 +16,7 @@ from gridnode.control.schema import (
     ModelStatus,
     NodeStatus,
     PeerStatus,
+    Rerouted,
     ServingStatus,
     Started,
 )
@@ -101,6 +103,9 @@ class FakeNode:
     hang_after: int | None = None
     """Say this many words, then wait for ever."""
 
+    reroute_after: int | None = None
+    """Say this many words, then lose a hop."""
+
     current: NodeStatus = STATUS
     requests: list[GenerateRequest] = field(default_factory=list)
     num_running: int = 0
@@ -123,7 +128,7 @@ class FakeNode:
         engine = EngineStatus(state=state, **numbers)  # type: ignore[arg-type]
         self.current = replace(self.current, engine=engine)
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Started | Delta | Finished, None]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         self.requests.append(request)
         self.num_running += 1
         try:
@@ -133,6 +138,8 @@ class FakeNode:
             for i, word in enumerate(self.words):
                 if self.error and i == self.fail_after:
                     raise self.error
+                if i == self.reroute_after:
+                    yield Rerouted(route=(replace(HOP, short="bbbbbbbb"),))
                 if i == self.hang_after:
                     await asyncio.get_running_loop().create_future()
                 yield Delta(text=word, token_ids=(i,))

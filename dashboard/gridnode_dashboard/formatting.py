@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.text import Text
+
 from gridnode.control.schema import HopStatus
 
 MAX_NAME_CHARACTERS = 32
+# A meter turns yellow, then red, when little is left.
+WARN_SHARE, ALARM_SHARE = 0.75, 0.9
 
 
 def plain(text: str) -> str:
@@ -30,6 +34,14 @@ def format_tokens(num_tokens: int) -> str:
 def format_context(used_tokens: int, limit_tokens: int) -> str:
     """Return the context meter: `"3.1k/8k"`; a dash stands for an unknown limit."""
     return f"{format_tokens(used_tokens)}/{format_tokens(limit_tokens) if limit_tokens else '-'}"
+
+
+def meter(used: float, limit: float, width: int) -> Text:
+    """Return a bar of `width` cells that is full at `limit`; its colour warns before that."""
+    share = min(used / limit, 1.0) if limit else 0.0
+    full = round(share * width)
+    colour = "green" if share < WARN_SHARE else "yellow" if share < ALARM_SHARE else "red"
+    return Text.assemble(("━" * full, colour), ("━" * (width - full), "grey37"), end="")
 
 
 def format_route(hops: Sequence[HopStatus]) -> str:

@@ -19,6 +19,8 @@ def chat(
 ) -> None:
     """Talk to the swarm in the terminal. Esc cancels an answer, /help lists the commands.
 
+    If no node runs here, it offers to start one, which then runs as long as the chat.
+
     [bold]Examples[/]
 
       gridnode chat
@@ -26,12 +28,21 @@ def chat(
     """
     import asyncio
 
+    from gridnode.cli.showing import stderr
+    from gridnode.cli.start_offers import start_offers
     from gridnode.control.client import ControlClient
+    from gridnode.paths import state_dir
     from gridnode_dashboard.chat_app import ChatApp
     from gridnode_dashboard.conversation import Conversation
+    from gridnode_dashboard.input_history import InputHistory
+    from gridnode_dashboard.starting import NodeStarter
 
     async def talk() -> None:
-        async with ControlClient(api) as client:
-            await ChatApp(client, Conversation(model=model, system=system)).run_async()
+        history = InputHistory(state_dir() / "chat-history")
+        async with ControlClient(api) as client, NodeStarter(start_offers(model, api)) as starter:
+            conversation = Conversation(model=model, system=system)
+            await ChatApp(client, conversation, history=history, starter=starter).run_async()
+            if starter.is_running:
+                stderr().print("Stopping the node that the chat started ...")
 
     asyncio.run(talk())

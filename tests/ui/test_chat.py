@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from fake_node import FakeNode
+from fake_node import STATUS, FakeNode
 from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.widgets import OptionList, Static
 from waiting import until
 
 from gridnode.control.client import ControlClient
@@ -21,6 +21,7 @@ from gridnode.errors import CacheFull
 from gridnode_dashboard.chat_app import ChatApp
 from gridnode_dashboard.chat_widgets import ChatInput
 from gridnode_dashboard.conversation import Conversation
+from gridnode_dashboard.starting import NodeStarter, StartOffer
 
 ANY_PORT = Address("127.0.0.1", 0)
 
@@ -30,7 +31,7 @@ def notes(app: ChatApp) -> str:
 
 
 async def enter(app: ChatApp, pilot: Pilot[None], text: str) -> None:
-    app.query_one(ChatInput).value = text
+    app.query_one(ChatInput).text = text
     await pilot.press("enter")
 
 
@@ -57,7 +58,7 @@ def test_a_question_shows_its_answer() -> None:
         await enter(app, pilot, "and then?")
         await until(lambda: len(app.conversation.messages) == 4)
         await pilot.press("up", "up")
-        assert app.query_one(ChatInput).value == "hi"
+        assert app.query_one(ChatInput).text == "hi"
 
     node = FakeNode()
     chat(node, steps)
@@ -77,6 +78,80 @@ def test_escape_cancels_the_answer() -> None:
     chat(node, steps)
 
 
+def test_a_lost_hop_is_one_line_and_the_new_route() -> None:
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await enter(app, pilot, "hi")
+        await until(lambda: app.conversation.last_answer() == "Paris.")
+        assert "a hop was lost, the answer goes on: bbbbbbbb 0:30" in notes(app)
+        await until(lambda: not app.is_answering)
+        await enter(app, pilot, "/route")
+        await until(lambda: "12.5 ms" in notes(app))
+
+    chat(FakeNode(reroute_after=1), steps)
+
+
+def test_several_lines_are_one_question() -> None:
+    node = FakeNode()
+
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await pilot.press("a", "ctrl+j", "b", "up", "up", "down", "down", "enter")
+        await until(lambda: app.conversation.last_answer())
+
+    chat(node, steps)
+    assert node.requests[0].messages[0].content == "a\nb"
+
+
+def test_commands_are_completed_and_unknown_ones_named() -> None:
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await pilot.press("/", "m")
+        await pilot.press("tab", "enter")
+        await until(lambda: "* tiny" in notes(app))
+        await enter(app, pilot, "/model nobody")
+        await until(lambda: "nobody serves 'nobody'" in notes(app))
+        await enter(app, pilot, "/dance")
+        await until(lambda: "there is no command /dance" in notes(app))
+
+    chat(FakeNode(), steps)
+
+
+def test_asking_again_takes_another_seed_unless_one_was_chosen() -> None:
+    node = FakeNode()
+
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        for line in ("hi", "/retry", "/set seed 7", "/retry"):
+            num_asked = len(node.requests)
+            await enter(app, pilot, line)
+            await until(
+                lambda n=num_asked, line=line: len(node.requests) == n + (not line.startswith("/set"))
+            )
+            await until(lambda: not app.is_answering)
+
+    chat(node, steps)
+    first, second, third = (request.sampling.seed for request in node.requests)
+    assert first != second
+    assert third == 7
+    assert {len(request.messages) for request in node.requests} == {1}
+
+
+def test_a_question_waits_in_the_line_until_the_model_is_there() -> None:
+    node = FakeNode(current=replace(STATUS, models=()))
+    node.with_engine("loading", loaded_blocks=3, wanted_blocks=30)
+
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await until(lambda: app.query_one("#away").display)
+        assert "3 of 30" in str(app.query_one("#away", Static).content)
+        await enter(app, pilot, "hi")
+        node.current = STATUS
+        await pilot.press("escape")
+        app.look_again()
+        await until(lambda: not app.query_one("#away").display)
+        assert not node.requests
+        await pilot.press("enter")
+        await until(lambda: app.conversation.last_answer() == "Paris.")
+
+    chat(node, steps)
+
+
 def test_an_error_is_shown_as_text_and_retried() -> None:
     node = FakeNode(error=CacheFull(900, 100))
 
@@ -84,7 +159,7 @@ def test_an_error_is_shown_as_text_and_retried() -> None:
         await enter(app, pilot, "hi [b]there")
         await until(lambda: "cannot lease 900 tokens" in notes(app))
         node.error = None
-        await until(lambda: not app._is_answering)
+        await until(lambda: not app.is_answering)
         await enter(app, pilot, "/retry")
         await until(lambda: app.conversation.last_answer() == "Paris.")
 
@@ -101,7 +176,7 @@ def test_settings_and_files(tmp_path: Path) -> None:
         await enter(app, pilot, "/set temperature hot")
         await enter(app, pilot, "hi")
         await until(lambda: app.conversation.last_answer())
-        await until(lambda: not app._is_answering)
+        await until(lambda: not app.is_answering)
         await enter(app, pilot, f"/save {tmp_path / 'talk.json'}")
         await enter(app, pilot, "/clear")
         assert not app.conversation.messages
@@ -130,7 +205,42 @@ def test_it_waits_for_a_node_that_went_away() -> None:
     asyncio.run(run())
 
 
-def test_importing_the_chat_is_light() -> None:
-    code = 'import sys, gridnode_dashboard.chat_app; print("torch" in sys.modules)'
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("False")
+NODE_PROGRAM = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from fake_node import STATUS, FakeNode
+from gridnode.control.door_server import serve_door
+from gridnode.core.addresses import parse_address
+async def main():
+    async with serve_door(FakeNode(), parse_address(sys.argv[2])):
+        await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
+
+
+def test_it_starts_a_node_if_wanted_and_stops_it_at_the_end() -> None:
+    async def run() -> None:
+        async with serve_door(FakeNode(), ANY_PORT) as address:
+            pass
+        command = (sys.executable, "-c", NODE_PROGRAM, str(Path(__file__).parents[1]), str(address))
+        offers = (
+            StartOffer("broken", (sys.executable, "-c", "exit('no [b]disk')")),
+            StartOffer("good", command),
+        )
+        async with ControlClient(address) as client, NodeStarter(offers) as starter:
+            app = ChatApp(client, Conversation(), starter=starter)
+            async with app.run_test(size=(80, 24)) as pilot:
+                await until(lambda: app.query_one(OptionList).has_focus)
+                await pilot.press("enter")
+                await until(lambda: "the node ended:\nno [b]disk" in notes(app))
+                await until(lambda: app.query_one(OptionList).has_focus)
+                await pilot.press("down", "enter")
+                await until(lambda: app.query_one(ChatInput).has_focus)
+                assert starter.is_running
+                await enter(app, pilot, "hi")
+                await until(lambda: app.conversation.last_answer() == "Paris.")
+            assert starter.is_running
+            await starter.aclose()
+            assert not starter.is_running
+
+    asyncio.run(run())
