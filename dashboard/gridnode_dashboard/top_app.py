@@ -64,7 +64,9 @@ def model_text(model: ModelStatus, status: NodeStatus, width: int) -> Text:
     if model.route:
         return text.append(f"route {plain(model.route)}\n")
     for start, end in model.gaps[:1]:
-        command = f"gridnode up --model {plain(model.name)} --blocks {start}:{end} --join {status.listen}"
+        command = (
+            f"gridnode up --model {plain(model.name)} --blocks {start}:{end} --join {status.join_address}"
+        )
         text.append(f"blocks {start}:{end} are served by nobody; on another computer:\n{command}\n", "red")
     return text if model.gaps else text.append("no route\n", "red")
 

@@ -48,8 +48,12 @@ def banner(status: NodeStatus, doorstep: Doorstep) -> list[str]:
     lines = [
         f"gridnode {status.version}  node {status.short}{name}  swarm {printable(status.swarm)}",
         f"  api      http://{doorstep.api}  (this computer only, no key needed)",
-        f"  listen   {status.listen}"
-        + ("  (this computer only; --listen 0.0.0.0 for all)" if is_local else ""),
+        f"  listen   {status.listen}  ("
+        + (
+            "this computer only)"
+            if is_local
+            else "who is on this network and knows the swarm's name may join)"
+        ),
         f"  join     {doorstep.join_command(doorstep.model)}",
     ]
     if not doorstep.model:

@@ -24,7 +24,7 @@ from gridnode.control.readiness import readiness
 from gridnode.control.schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.errors import GridError
-from gridnode.node.interfaces import reachable_addresses
+from gridnode.net.interfaces import reachable_addresses
 from gridnode.node.node import Node
 from gridnode_web.pages import make_pages
 

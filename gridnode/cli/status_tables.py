@@ -71,7 +71,8 @@ def _models(status: NodeStatus) -> Table:
 
 def _no_model(status: NodeStatus) -> Text:
     return Text(
-        f"No model yet. Serve one: gridnode up --model PATH_OR_HUB_ID --join {status.listen}", style="yellow"
+        f"No model yet. Serve one: gridnode up --model PATH_OR_HUB_ID --join {status.join_address}",
+        style="yellow",
     )
 
 
@@ -80,5 +81,7 @@ def gap_hint(model: ModelStatus, status: NodeStatus) -> Text | None:
     missing = missing_blocks(model, status)
     if not missing:
         return None
-    command = f"gridnode up --model {printable(model.name)} --blocks {missing[0]} --join {status.listen}"
+    command = (
+        f"gridnode up --model {printable(model.name)} --blocks {missing[0]} --join {status.join_address}"
+    )
     return Text(f"To fill the gap, on another computer: {command}", style="yellow")

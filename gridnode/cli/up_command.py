@@ -28,8 +28,9 @@ def up(
 
       gridnode up --model HuggingFaceTB/SmolLM2-135M-Instruct
       gridnode up --model ./SmolLM2.gguf --blocks 0:10
-      gridnode up --model ./SmolLM2.gguf --join 192.0.2.7 --listen 0.0.0.0
-      gridnode up --join 192.0.2.7        [dim]# serve nothing, ask others[/]
+      gridnode up                         [dim]# serve nothing, ask the others of this network[/]
+      gridnode up --join 192.0.2.7        [dim]# they are elsewhere[/]
+      gridnode up --listen 127.0.0.1      [dim]# nobody else may take part[/]
     """
     from gridnode.cli.serving import serve
 

@@ -7,6 +7,7 @@ the key of its own name in the section `node`.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from gridnode.paths import state_dir
 DEFAULT_API = Address("127.0.0.1", 7337)
 """Where the door listens."""
 
-DEFAULT_LISTEN = Address("127.0.0.1", DEFAULT_PORT)
-"""Where QUIC listens."""
+DEFAULT_LISTEN = Address("0.0.0.0", DEFAULT_PORT)
+"""Where QUIC listens: on every network, so that the computers of a home find each other."""
 
 DEFAULT_SWARM = "home"
 
@@ -52,7 +53,17 @@ class NodeConfig:
     """Nodes of the swarm to connect to first."""
 
     listen: Address = field(default=DEFAULT_LISTEN, metadata=key("swarm"))
-    """Where other nodes reach this one (UDP, QUIC); port 0 takes a free one."""
+    """Where other nodes reach this one (UDP, QUIC): on all networks, or at one address; `[::]` takes
+    IPv6 too, port 0 a free one."""
+
+    bind: str = field(
+        default="",
+        metadata=key("swarm", metavar="ADDRESS|INTERFACE", shown_default="all that --listen stands for"),
+    )
+    """The only network interface to use, like eth0 or 192.168.1.7."""
+
+    mdns: bool = field(default=True, metadata=key("swarm"))
+    """Whether to find the nodes of the same swarm on this network, and to be found by them."""
 
     swarm: str = field(default=DEFAULT_SWARM, metadata=key("swarm", "name", flag="--swarm"))
     """Name of the swarm; nodes of other swarms are refused."""
@@ -102,3 +113,8 @@ class NodeConfig:
             raise ValueError(f"cache_tokens must be at least 1, got {self.cache_tokens}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if self.bind and not ipaddress.ip_address(self.listen.host).is_unspecified:
+            raise ValueError(
+                f"--bind {self.bind} and --listen {self.listen} both choose an interface; "
+                f"give --bind with --listen 0.0.0.0:{self.listen.port}, or --listen alone"
+            )

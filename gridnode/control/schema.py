@@ -171,7 +171,7 @@ class NodeStatus:
     uptime_s: float
     pid: int
     listen: str
-    """Address of the QUIC port."""
+    """Address of the QUIC port; may be a wildcard."""
 
     engine: EngineStatus
     open_sessions: int
@@ -191,6 +191,14 @@ class NodeStatus:
 
     computed_answer_tokens: int = 0
     """Tokens of answers, likewise: the difference of two moments is a speed."""
+
+    addresses: tuple[str, ...] = ()
+    """Where other nodes reach this one; the first one is the best to tell others."""
+
+    @property
+    def join_address(self) -> str:
+        """What to write behind `--join` on another computer."""
+        return self.addresses[0] if self.addresses else self.listen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,10 @@ logger = logging.getLogger("gridnode.node.balancer")
 
 # Somebody who joins a swarm hears of it within a round trip or two; nobody may be there to tell.
 NEWS_TIMEOUT_S = 3.0
-# Nodes that start together choose one after another, in an order that their ids decide.
-MAX_STAGGER_S = 1.5
+# Who starts together with us is heard of within this time of the first news.
+GATHER_S = 0.5
+# Nodes that start together choose one after another, the smallest id first. One that hangs is overtaken.
+TURN_TIMEOUT_S = 3.0
 # Three quarters of what is available: the rest is for whoever sits at this computer.
 DEFAULT_MEMORY_SHARE = 0.75
 
@@ -65,17 +67,26 @@ def choose_span(
     return weakest_span(swarm.without(me).spans(model, states=_TAKEN), facts.num_blocks, length)
 
 
+def is_our_turn(swarm: SwarmState, me: PeerId) -> bool:
+    """Return whether no peer with a smaller id is about to choose its blocks."""
+    return not any(
+        peer_id < me and peer.announcement.state is PeerState.JOINING and peer.announcement.serving is None
+        for peer_id, peer in swarm.peers.items()
+    )
+
+
 async def settle(
-    config: NodeConfig, model: ModelId, facts: ModelFacts, membership: Membership, *, me: PeerId
+    config: NodeConfig,
+    model: ModelId,
+    facts: ModelFacts,
+    membership: Membership,
+    *,
+    me: PeerId,
+    expects_news: bool,
 ) -> Span:
-    """Wait a moment for news of the swarm, then choose the blocks to serve."""
-    if config.blocks is None and config.join:
-        try:
-            async with asyncio.timeout(NEWS_TIMEOUT_S):
-                await membership.wait_until(lambda swarm: bool(swarm.peers.keys() - {me}))
-        except TimeoutError:
-            logger.info("no news of the swarm in %.0f s; choosing blocks alone", NEWS_TIMEOUT_S)
-        await asyncio.sleep(MAX_STAGGER_S * me[0] / 255)
+    """Wait a moment for news of the swarm if some are expected, then choose the blocks to serve."""
+    if config.blocks is None and expects_news:
+        await _hear_of_others(membership, me)
     budget_bytes = memory_budget_bytes(config)
     span = choose_span(config, model, facts, membership.swarm, me=me, budget_bytes=budget_bytes)
     logger.info(
@@ -86,3 +97,19 @@ async def settle(
         format_bytes(budget_bytes),
     )
     return span
+
+
+async def _hear_of_others(membership: Membership, me: PeerId) -> None:
+    """Wait until peers that choose before this node have done so."""
+    try:
+        async with asyncio.timeout(NEWS_TIMEOUT_S):
+            await membership.wait_until(lambda swarm: bool(swarm.peers.keys() - {me}))
+    except TimeoutError:
+        logger.info("no news of the swarm in %.0f s; choosing blocks alone", NEWS_TIMEOUT_S)
+        return
+    await asyncio.sleep(GATHER_S)
+    try:
+        async with asyncio.timeout(TURN_TIMEOUT_S):
+            await membership.wait_until(lambda swarm: is_our_turn(swarm, me))
+    except TimeoutError:
+        logger.info("others have not chosen their blocks in %.0f s; not waiting for them", TURN_TIMEOUT_S)

@@ -15,6 +15,7 @@ import psutil
 from gridnode import __version__
 from gridnode.config import NodeConfig
 from gridnode.control.schema import AnswerEvent, EngineStatus, GenerateRequest, NodeStatus
+from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
 from gridnode.core.swarm import SwarmState
@@ -23,6 +24,7 @@ from gridnode.engine.requests import EngineConfig
 from gridnode.engine.text import TextCodec, load_text_codec
 from gridnode.errors import BadInput, GridError, NoCapacity, ProtocolError
 from gridnode.net.identity import load_or_create_identity
+from gridnode.net.interfaces import bind_host, reachable_addresses
 from gridnode.net.memory import MemoryNetwork
 from gridnode.net.quic import QuicTransport
 from gridnode.net.transport import Connection, Stream
@@ -30,7 +32,7 @@ from gridnode.node.answering import Answering
 from gridnode.node.balancer import settle
 from gridnode.node.block_server import BlockServer, refuse
 from gridnode.node.engine_supervisor import EngineState, EngineSupervisor
-from gridnode.node.interfaces import reachable_addresses
+from gridnode.node.lan import Lan
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
 from gridnode.node.status import SwarmView
@@ -69,6 +71,7 @@ class Node:
             sign=self.identity.sign,
             on_change=self._swarm_changed,
         )
+        self._lan = Lan(self.links, swarm=config.swarm, mdns=config.mdns, on_change=self._membership.announce)
         self._answering = Answering(
             self.links,
             view=self._view,
@@ -103,16 +106,22 @@ class Node:
 
         Raises:
             AddressInUse: another process holds the port.
+            BadInput: there is no such network interface.
             BadCheckpoint, BadInput: the model cannot be served.
             NoCapacity: not one block fits into the memory budget.
         """
-        transport = QuicTransport(self.identity, self.config.listen)
+        listen = self.config.listen
+        if self.config.bind:
+            listen = Address(bind_host(self.config.bind), listen.port)
+        transport = QuicTransport(self.identity, listen)
         self.address = transport.address
+        self._lan.begin(self.address)
         at_home = MemoryNetwork().transport(self.peer_id)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.links.run([transport, at_home]), name="links")
                 group.create_task(self._membership.run(), name="membership")
+                group.create_task(self._lan.run(), name="lan")
                 on_listening()
                 try:
                     await self._serve(group)
@@ -137,6 +146,7 @@ class Node:
             uptime_s=time.monotonic() - self._started_at,
             pid=os.getpid(),
             listen=str(self.address),
+            addresses=tuple(map(str, reachable_addresses(self.address))),
             engine=self._engine_status(),
             open_sessions=len(sessions),
             total_cache_tokens=self.config.cache_tokens if self._engine else 0,
@@ -183,7 +193,10 @@ class Node:
     async def _start_engine(self, group: asyncio.TaskGroup) -> None:
         checkpoint = await asyncio.to_thread(open_checkpoint, self.config.model)
         model, facts = checkpoint.model_id, checkpoint.facts
-        span = await settle(self.config, model, facts, self._membership, me=self.peer_id)
+        expects_news = bool(self.config.join) or self._lan.is_searching
+        span = await settle(
+            self.config, model, facts, self._membership, me=self.peer_id, expects_news=expects_news
+        )
         self._serving = Serving(
             model=model,
             num_blocks=facts.num_blocks,
@@ -204,6 +217,7 @@ class Node:
             cache_tokens=self.config.cache_tokens,
             num_threads=self.config.threads,
         )
+        self._membership.announce()  # others may wait for our choice to make theirs
         self._engine = EngineSupervisor(engine_config, on_change=self._engine_changed)
         self._block_server = BlockServer(self._engine, self.links, serving=self._serving_now)
         group.create_task(self._engine.run(), name="engine")
