@@ -48,7 +48,7 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
 
 
 def test_the_changelog_begins_with_the_present_version() -> None:
-    found = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    found = re.search(r"^## (\d\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
     assert found is not None
     assert found[1] == __version__
 
