@@ -159,7 +159,7 @@ async def collect(node: Node, request: GenerateRequest) -> Answer:
                 answered.extend(event.token_ids)
             elif isinstance(event, Started):
                 started = event
-            else:
+            elif isinstance(event, Finished):
                 finished = event
     assert started is not None
     assert finished is not None

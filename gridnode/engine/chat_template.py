@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, TemplateError, meta, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -64,9 +64,16 @@ class ChatTemplate:
         except TemplateError as exc:
             raise BadInput(f"the model's chat template cannot be read: {exc}") from exc
         self._special_tokens = dict(special_tokens)
+        self.knows_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
+        """Whether the template has words for functions that the model may call."""
 
-    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
         """Return the prompt that asks the model for the next turn.
+
+        Args:
+            tools: Functions in the form that `transformers` gives them.
 
         Raises:
             BadInput: the template refuses these messages.
@@ -76,7 +83,7 @@ class ChatTemplate:
                 **self._special_tokens,
                 messages=messages,
                 # Templates tell "none given" from "unknown to this version" by these being None.
-                tools=None,
+                tools=tools,
                 documents=None,
                 add_generation_prompt=True,
             )

@@ -12,10 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llguidance import LLTokenizer
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from gridnode.engine.chat_template import ChatTemplate
+from gridnode.engine.grammar import JsonConstraint, make_tokenizer
+from gridnode.engine.tool_prompt import spell_out_tools
 from gridnode.errors import BadCheckpoint, BadInput
 
 
@@ -59,13 +62,21 @@ class TextCodec:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=True).ids
         return ids
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> str:
+    def render_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> str:
         """Return the prompt that asks the model for the next turn.
+
+        Args:
+            tools: Functions that the model may call, in the form that `transformers` gives templates.
+                A template without words for them is given a system message that explains them.
 
         Raises:
             BadInput: the model has no usable chat template, or the template refuses these messages.
         """
-        return self._template.render(messages)
+        if self._template.knows_tools:
+            return self._template.render(messages, tools)
+        return self._template.render(spell_out_tools(messages, tools or ()))
 
     @cached_property
     def _template(self) -> ChatTemplate:
@@ -74,14 +85,17 @@ class TextCodec:
             raise BadInput("this model has no chat template; give a prompt instead of messages (run --raw)")
         return ChatTemplate(self._chat_template, special_tokens=self._special_tokens)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def encode_chat(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> list[int]:
         """Return the token ids of the prompt that asks the model for the next turn.
 
         Raises:
             BadInput: as `render_chat`.
         """
+        text = self.render_chat(messages, tools)
         # The template writes the special tokens itself.
-        ids: list[int] = self._tokenizer.encode(self.render_chat(messages), add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -92,6 +106,23 @@ class TextCodec:
     def stream_decoder(self) -> StreamDecoder:
         """Return a decoder for one answer."""
         return StreamDecoder(self._tokenizer)
+
+    def token_text(self, token_id: int) -> str:
+        """Return the text of one token by itself; special tokens are shown."""
+        text: str = self._tokenizer.decode([token_id], skip_special_tokens=False)
+        return text
+
+    def json_constraint(self, schema: str) -> JsonConstraint:
+        """Return what keeps one answer to `schema`. Takes up to a second, the first time.
+
+        Raises:
+            BadInput: the schema cannot be enforced.
+        """
+        return JsonConstraint(self._constraint_tokenizer, schema)
+
+    @cached_property
+    def _constraint_tokenizer(self) -> LLTokenizer:
+        return make_tokenizer(self._tokenizer.to_str(), self.stop_ids)
 
 
 def load_text_codec(directory: Path) -> TextCodec:

@@ -8,13 +8,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from gridnode.control.schema import AnswerEvent, GenerateRequest
 from gridnode.core.ids import ModelId
+from gridnode.core.sampling import SamplingParams
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput, ContextFull, ModelUnknown
+from gridnode.node.choosing import TokenChooser, constraint_schema
 from gridnode.node.generation import Generation
 from gridnode.node.lasting_session import LastingSession
 from gridnode.node.links import Links
+from gridnode.node.prompting import prompt_tokens
 from gridnode.node.session_opener import SessionOpener
 from gridnode.node.status import SwarmView
+from gridnode.node.waiting_line import WaitingLine
 
 
 class Answering:
@@ -38,6 +42,7 @@ class Answering:
         self._view = view
         self._wait_change = wait_change
         self._codec = codec
+        self._line = WaitingLine()
 
     async def run(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Yield the events of the answer to `request`; see `NodeControl.generate`."""
@@ -45,39 +50,60 @@ class Answering:
         model, num_blocks = self._resolve(request.model)
         codec = self._codec(model)
         prompt_ids = prompt_tokens(request, codec)
-        context = self._context_tokens(model, num_blocks)
-        if len(prompt_ids) >= context:
-            raise ContextFull(len(prompt_ids) + 1, context)
-        max_new_tokens = min(request.max_tokens, context - len(prompt_ids))
-        opener = SessionOpener(
-            self._links,
-            view=self._view,
-            wait_change=self._wait_change,
-            model=model,
-            num_blocks=num_blocks,
+        schema = constraint_schema(request)
+        constraint = await asyncio.to_thread(codec.json_constraint, schema) if schema else None
+        chooser = TokenChooser(request, codec, constraint)
+        session: LastingSession | None = None
+        context, max_new_tokens = 0, 0
+
+        async def begin() -> None:
+            nonlocal session, context, max_new_tokens
+            context = self._context_tokens(model, num_blocks)
+            if len(prompt_ids) >= context:
+                raise ContextFull(len(prompt_ids) + 1, context)
+            max_new_tokens = min(request.max_tokens, context - len(prompt_ids))
             # The last token is chosen and never run, so that it needs no place in the cache.
-            max_tokens=len(prompt_ids) + max_new_tokens - 1,
-            sampling=request.sampling,
-        )
-        session = LastingSession(
-            opener,
-            chunk_tokens=request.prefill_chunk_tokens,
-            sends_history=request.sampling.needs_history and request.sample_at == "last_hop",
-        )
-        async with contextlib.aclosing(session):
+            opener = self._opener(model, num_blocks, len(prompt_ids) + max_new_tokens - 1, request.sampling)
+            session = LastingSession(
+                opener,
+                chunk_tokens=request.prefill_chunk_tokens,
+                sends_history=request.sampling.needs_history and not chooser.is_needed,
+            )
+            opened.push_async_callback(session.aclose)
             await session.open()
+
+        async with contextlib.AsyncExitStack() as opened:
+            async with contextlib.aclosing(self._line.enter(begin, request.max_wait_s)) as line:
+                async for waiting in line:
+                    yield waiting
+            assert session is not None
             generation = Generation(
                 session=session,
                 request=request,
                 codec=codec,
+                chooser=chooser,
                 prompt_ids=prompt_ids,
                 max_new_tokens=max_new_tokens,
+                context_limit_tokens=context,
                 describe=lambda route: self._view().hops(route),
                 started_at=started_at,
             )
             async with contextlib.aclosing(generation.run()) as events:
                 async for event in events:
                     yield event
+
+    def _opener(
+        self, model: ModelId, num_blocks: int, max_tokens: int, sampling: SamplingParams
+    ) -> SessionOpener:
+        return SessionOpener(
+            self._links,
+            view=self._view,
+            wait_change=self._wait_change,
+            model=model,
+            num_blocks=num_blocks,
+            max_tokens=max_tokens,
+            sampling=sampling,
+        )
 
     def _context_tokens(self, model: ModelId, num_blocks: int) -> int:
         """Return the longest session that the best route takes; room for it is another question."""
@@ -100,21 +126,3 @@ class Answering:
         if not found:
             raise ModelUnknown(f"nobody in the swarm serves {wanted or 'a model'}; served now: {known}")
         raise BadInput(f"{wanted or 'the swarm'} has several models, name one: {known}")
-
-
-def prompt_tokens(request: GenerateRequest, codec: TextCodec) -> list[int]:
-    """Return the token ids of what `request` asks.
-
-    Raises:
-        BadInput: not exactly one of messages, prompt and token ids is given, or it is empty.
-    """
-    given = [bool(request.messages), bool(request.prompt), bool(request.token_ids)]
-    if sum(given) != 1:
-        raise BadInput("give exactly one of messages, prompt and token_ids")
-    if request.messages:
-        messages = [{"role": message.role, "content": message.content} for message in request.messages]
-        return list(codec.encode_chat(messages))
-    token_ids = list(codec.encode(request.prompt)) if request.prompt else list(request.token_ids)
-    if not token_ids:
-        raise BadInput("the prompt has no tokens")
-    return token_ids

@@ -12,6 +12,7 @@ import numpy as np
 
 from gridnode.control.schema import (
     AnswerEvent,
+    ChosenLogprob,
     Delta,
     Finished,
     GenerateRequest,
@@ -20,10 +21,10 @@ from gridnode.control.schema import (
     Started,
 )
 from gridnode.core.routing import Route
-from gridnode.core.sampling import sample
-from gridnode.core.stopping import StopFilter
 from gridnode.engine.text import TextCodec
-from gridnode.node.lasting_session import MAX_HISTORY_TOKENS, LastingSession
+from gridnode.node.answer_text import AnswerText
+from gridnode.node.choosing import TokenChooser
+from gridnode.node.lasting_session import LastingSession
 from gridnode.node.remote_session import StepOutcome
 from gridnode.wire.messages import HopTrace
 
@@ -35,8 +36,12 @@ class Generation:
     session: LastingSession
     request: GenerateRequest
     codec: TextCodec
+    chooser: TokenChooser
     prompt_ids: Sequence[int]
     max_new_tokens: int
+    context_limit_tokens: int
+    """Longest session that the route takes."""
+
     describe: Callable[[Route], tuple[HopStatus, ...]]
     """Returns the hops of a route in the words of the door."""
 
@@ -52,8 +57,9 @@ class Generation:
             route=self.describe(plan.route),
             prompt_tokens=len(self.prompt_ids),
             context_tokens=plan.max_tokens,
+            context_limit_tokens=self.context_limit_tokens,
         )
-        decoder, stop = self.codec.stream_decoder(), StopFilter(self.request.stop)
+        shown = AnswerText(self.request, self.codec)
         stop_ids = frozenset() if self.request.ignore_eos else self.codec.stop_ids
         token_ids = list(self.prompt_ids)
         traces: list[tuple[HopTrace, ...]] = []
@@ -66,7 +72,7 @@ class Generation:
                 num_reroutes = self.session.num_reroutes
                 yield Rerouted(route=self.describe(self.session.session.plan.route))
                 traces.clear()  # the figures at the end are those of the route at the end
-            token_id = self._chosen(outcome, token_ids)
+            token_id, logprobs = self._chosen(outcome, token_ids)
             num_new += 1
             if num_new == 1:
                 first_token_at = clock()
@@ -76,34 +82,36 @@ class Generation:
                 reason = "stop"
                 break
             token_ids.append(token_id)
-            yield Delta(text=stop.push(decoder.push(token_id)), token_ids=(token_id,))
-            if stop.is_stopped:
+            yield Delta(text=shown.push(token_id), token_ids=(token_id,), logprobs=logprobs)
+            if shown.is_stopped:
                 reason = "stop"
                 break
         decode_s = clock() - first_token_at
-        if rest := stop.flush():
+        rest, tool_calls = shown.finish()
+        if rest:
             yield Delta(text=rest, token_ids=())
         yield Finished(
-            reason=reason,
+            reason="tool_calls" if tool_calls else reason,
             prompt_tokens=len(self.prompt_ids),
             completion_tokens=num_new,
             ttft_s=first_token_at - self.started_at,
             decode_tokens_per_s=(num_new - 1) / decode_s if num_new > 1 else 0.0,
             route=measured_hops(self.describe(self.session.session.plan.route), traces or [outcome.trace]),
             reroutes=num_reroutes,
+            tool_calls=tool_calls,
         )
 
     @property
     def _output(self) -> Literal["token", "logits"]:
-        return "token" if self.request.sample_at == "last_hop" else "logits"
+        return "logits" if self.chooser.is_needed else "token"
 
-    def _chosen(self, outcome: StepOutcome, token_ids: Sequence[int]) -> int:
+    def _chosen(
+        self, outcome: StepOutcome, token_ids: Sequence[int]
+    ) -> tuple[int, tuple[ChosenLogprob, ...]]:
         """Return the next token: the last hop chose it, or its logits came."""
-        if self.request.sample_at == "last_hop":
-            return int(np.frombuffer(outcome.body, dtype="<i4")[0])
-        logits = np.frombuffer(outcome.body, dtype="<f4")
-        history = token_ids[-MAX_HISTORY_TOKENS:]
-        return sample(logits, self.request.sampling, position=len(token_ids), history=history)
+        if not self.chooser.is_needed:
+            return int(np.frombuffer(outcome.body, dtype="<i4")[0]), ()
+        return self.chooser.choose(np.frombuffer(outcome.body, dtype="<f4"), token_ids)
 
 
 def measured_hops(

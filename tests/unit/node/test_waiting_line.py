@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from gridnode.control.schema import Waiting
+from gridnode.errors import BadInput, CacheFull, ErrorCode, NoCapacity, PeerRefused
+from gridnode.node import waiting_line
+from gridnode.node.waiting_line import WaitingLine, may_pass
+
+
+class Room:
+    """Takes as many as there is room for, and remembers who came."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self.came: list[str] = []
+
+    async def take(self, name: str) -> None:
+        if self.places < 1:
+            raise CacheFull(10, 0)
+        self.places -= 1
+        self.came.append(name)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_line, "RETRY_S", 0.001)
+
+
+async def enter(line: WaitingLine, room: Room, name: str, told: list[Waiting], wait_s: float = 60.0) -> None:
+    async with contextlib.aclosing(line.enter(lambda: room.take(name), wait_s)) as waiting:
+        async for news in waiting:
+            told.append(news)
+
+
+def test_with_room_nobody_waits() -> None:
+    told: list[Waiting] = []
+    asyncio.run(enter(WaitingLine(), Room(1), "a", told))
+    assert told == []
+
+
+def test_who_came_first_is_served_first_and_is_told_the_place() -> None:
+    async def scenario() -> None:
+        line, room = WaitingLine(), Room(0)
+        told: dict[str, list[Waiting]] = {name: [] for name in "abc"}
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            for name in "abc":
+                group.create_task(enter(line, room, name, told[name]))
+                while not told[name]:
+                    await asyncio.sleep(0)
+            room.places = 3
+        assert room.came == ["a", "b", "c"]
+        assert [news[0].position for news in told.values()] == [0, 1, 2]
+        assert "10 tokens" in told["a"][0].text
+
+    asyncio.run(scenario())
+
+
+def test_one_that_leaves_lets_the_next_through() -> None:
+    async def scenario() -> None:
+        line, room = WaitingLine(), Room(0)
+        told: list[Waiting] = []
+        first = asyncio.create_task(enter(line, room, "first", told))
+        second = asyncio.create_task(enter(line, room, "second", told))
+        async with asyncio.timeout(10):
+            while len(told) < 2:
+                await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.wait([first])
+            room.places = 1
+            await second
+        assert room.came == ["second"]
+
+    asyncio.run(scenario())
+
+
+def test_the_error_comes_when_the_time_is_over() -> None:
+    with pytest.raises(CacheFull):
+        asyncio.run(enter(WaitingLine(), Room(0), "a", [], wait_s=0.01))
+    with pytest.raises(CacheFull):
+        asyncio.run(enter(WaitingLine(), Room(0), "a", [], wait_s=0.0))
+
+
+def test_a_full_line_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_line, "MAX_WAITING_ANSWERS", 0)
+    with pytest.raises(NoCapacity):
+        asyncio.run(enter(WaitingLine(), Room(0), "a", []))
+
+
+def test_only_what_may_pass_is_waited_for() -> None:
+    assert may_pass(PeerRefused("full", reason=ErrorCode.CACHE_FULL))
+    assert not may_pass(PeerRefused("nonsense", reason=ErrorCode.BAD_INPUT))
+    assert not may_pass(BadInput("empty"))
