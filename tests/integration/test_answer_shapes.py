@@ -138,7 +138,7 @@ async def logprobs_tell_the_choice(swarm: Swarm) -> None:
 
 async def forbidden_tokens_do_not_come(swarm: Swarm) -> None:
     usual = await ask(swarm.nodes[0], [504, 3575, 282], max_tokens=6)
-    forbidden = {token_id: -100.0 for token_id in usual.token_ids}
+    forbidden = dict.fromkeys(usual.token_ids, -100.0)
     other = await ask(swarm.nodes[0], [504, 3575, 282], max_tokens=6, logit_bias=forbidden)
     assert not set(other.token_ids) & set(usual.token_ids)
 
