@@ -19,6 +19,14 @@ class Doorstep:
     """What a person must know to use a node."""
 
     api: Address
+    """The door, as this computer reaches it."""
+
+    api_elsewhere: tuple[Address, ...] = ()
+    """The door, as other computers reach it; empty if they do not."""
+
+    first_key: str = ""
+    """A key that was made just now and is shown nowhere again."""
+
     reachable: tuple[Address, ...]
     """Where others reach it."""
 
@@ -47,7 +55,7 @@ def banner(status: NodeStatus, doorstep: Doorstep) -> list[str]:
     is_local = all(address.host in ("127.0.0.1", "::1") for address in doorstep.reachable)
     lines = [
         f"gridnode {status.version}  node {status.short}{name}  swarm {printable(status.swarm)}",
-        f"  api      http://{doorstep.api}  (this computer only, no key needed)",
+        *_door_lines(doorstep),
         f"  listen   {status.listen}  ("
         + (
             "this computer only)"
@@ -58,6 +66,19 @@ def banner(status: NodeStatus, doorstep: Doorstep) -> list[str]:
     ]
     if not doorstep.model:
         lines.append("  serving  nothing: no --model was given; questions go to the swarm")
+    return lines
+
+
+def _door_lines(doorstep: Doorstep) -> list[str]:
+    if not doorstep.api_elsewhere:
+        return [f"  api      http://{doorstep.api}  (this computer only, no key needed)"]
+    url = f"http://{doorstep.api_elsewhere[0]}"
+    lines = [f"  api      {url}  (with a key, not encrypted; on this computer http://{doorstep.api} without)"]
+    if doorstep.first_key:
+        lines += [
+            f"  key      {doorstep.first_key}  (shown this once; 'gridnode keys' makes more)",
+            f"  try      curl -H 'Authorization: Bearer {doorstep.first_key}' {url}/api/v1/status",
+        ]
     return lines
 
 

@@ -14,15 +14,17 @@ from rich.console import Console
 from rich.status import Status
 
 from gridnode.cli.ending import INTERRUPTED
+from gridnode.cli.first_key import make_first_key
 from gridnode.cli.live_config import LiveConfig
 from gridnode.cli.news import Doorstep, banner, news, spinner_text
 from gridnode.cli.showing import stderr
 from gridnode.cli.state_lock import state_lock
 from gridnode.config.layers import Layer
+from gridnode.control.door_policy import policy_of
 from gridnode.control.door_server import serve_door
 from gridnode.control.readiness import readiness
 from gridnode.control.schema import NodeStatus
-from gridnode.core.addresses import Address
+from gridnode.core.addresses import Address, at_home, is_loopback
 from gridnode.errors import GridError
 from gridnode.net.interfaces import reachable_addresses
 from gridnode.node.node import Node
@@ -61,12 +63,16 @@ async def _serve(config: LiveConfig, console: Console, *, as_json: bool, stop_wi
     listening = asyncio.Event()
     async with _until_left(stop_with_stdin, stop), contextlib.AsyncExitStack() as door:
         # The door's port is taken before anything starts that would have to be stopped again.
-        api = await door.enter_async_context(serve_door(node, node.config.api, pages=make_pages(node)))
+        policy = policy_of(node.config)
+        api = await door.enter_async_context(
+            serve_door(node, node.config.api, pages=make_pages(node), policy=policy)
+        )
+        first_key = make_first_key(policy, api)
         try:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(node.run(on_listening=listening.set), name="node")
                 telling = group.create_task(
-                    _tell(node, api, listening, console, as_json=as_json), name="tell"
+                    _tell(node, api, listening, console, first_key=first_key, as_json=as_json), name="tell"
                 )
                 stopping = group.create_task(stop.wait(), name="stop")
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -112,15 +118,31 @@ async def _until_left(enabled: bool, stop: asyncio.Event) -> AsyncIterator[None]
 
 
 async def _tell(
-    node: Node, api: Address, listening: asyncio.Event, console: Console, *, as_json: bool
+    node: Node,
+    api: Address,
+    listening: asyncio.Event,
+    console: Console,
+    *,
+    first_key: str,
+    as_json: bool,
 ) -> None:
     """Tell people, and programs if they asked, what the node does. Works until cancelled."""
     await listening.wait()
-    doorstep = Doorstep(api=api, reachable=reachable_addresses(node.address), model=node.config.model)
+    doorstep = Doorstep(
+        api=at_home(api),
+        api_elsewhere=() if is_loopback(api) else reachable_addresses(api),
+        first_key=first_key,
+        reachable=reachable_addresses(node.address),
+        model=node.config.model,
+    )
     status = node.status()
     _print_lines(console, banner(status, doorstep))
     if as_json:
-        _print_event("listening", api=str(api), listen=status.listen, peer_id=status.peer_id, pid=status.pid)
+        _print_event(
+            "listening", api=str(doorstep.api), listen=status.listen, peer_id=status.peer_id, pid=status.pid
+        )
+        if first_key:
+            _print_event("key", key=first_key)
     before: NodeStatus | None = None
     was_ready: bool | None = None
     with console.status("") as spinner:

@@ -8,6 +8,7 @@ the key of its own name in the section `node`.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +81,17 @@ class NodeConfig:
     """Threads of the engine worker."""
 
     api: Address = field(default=DEFAULT_API, metadata=key("api", "address", flag="--api"))
-    """Where the door listens (HTTP, this computer only); port 0 takes a free one."""
+    """Where the door listens (HTTP); other computers need a key; port 0 takes a free one."""
+
+    api_hosts: tuple[str, ...] = field(
+        default=(), metadata=key("api", "hosts", flag="--api-host", metavar="NAME")
+    )
+    """Name under which the door is addressed, beside the addresses and the name of this computer."""
+
+    api_origins: tuple[str, ...] = field(
+        default=(), metadata=key("api", "origins", flag="--api-origin", metavar="ORIGIN")
+    )
+    """Origin, like https://chat.example.org, whose web pages may use the door."""
 
     public_name: str = field(default="", metadata=key("node", "name", metavar="NAME", live=True))
     """Public name, shown to others as the contributor."""
@@ -106,6 +117,9 @@ class NodeConfig:
     )
     """Form of the log on stderr: lines for people, or one JSON object a line."""
 
+    log_prompts: bool = field(default=False, metadata=key("log", "prompts", flag="--log-prompts"))
+    """Write prompts and answers to the log; otherwise they are never in it."""
+
     def __post_init__(self) -> None:
         if len(self.public_name) > MAX_PUBLIC_NAME_CHARACTERS:
             raise ValueError(f"the public name may have {MAX_PUBLIC_NAME_CHARACTERS} characters")
@@ -118,3 +132,6 @@ class NodeConfig:
                 f"--bind {self.bind} and --listen {self.listen} both choose an interface; "
                 f"give --bind with --listen 0.0.0.0:{self.listen.port}, or --listen alone"
             )
+        for origin in self.api_origins:
+            if not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise ValueError(f"{origin!r} is not an origin; write it like https://chat.example.org")

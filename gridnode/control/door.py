@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -15,10 +14,13 @@ from starlette.routing import BaseRoute, Route
 from gridnode import __version__
 from gridnode.control.answer_stream import AnswerStream
 from gridnode.control.door_errors import ErrorBody, describe_error
+from gridnode.control.door_policy import THIS_COMPUTER, DoorPolicy
 from gridnode.control.door_request import BodyTooLarge, decode_request, read_body
 from gridnode.control.door_response import error_response, json_response
-from gridnode.control.guard import LocalOnly
+from gridnode.control.doorkeeper import Doorkeeper
+from gridnode.control.guard import guards
 from gridnode.control.interface import NodeControl
+from gridnode.control.login_page import login_routes
 from gridnode.control.readiness import readiness
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
@@ -27,17 +29,21 @@ from gridnode.errors import ErrorCode, GridError
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def create_door(control: NodeControl, *, pages: Sequence[BaseRoute] = ()) -> Starlette:
+def create_door(
+    control: NodeControl, *, pages: Sequence[BaseRoute] = (), policy: DoorPolicy = THIS_COMPUTER
+) -> Starlette:
     """Build the HTTP application of the node behind `control`.
 
     Set `app.state.closing` (an `asyncio.Event`) to end the answers that run.
 
     Args:
         pages: Routes for people, beside those for programs.
+        policy: Who may use it.
     """
+    doorkeeper = Doorkeeper(policy)
     app = Starlette(
-        routes=[*make_routes(control), *pages],
-        middleware=[Middleware(LocalOnly)],
+        routes=[*make_routes(control), *login_routes(doorkeeper), *pages],
+        middleware=guards(policy, doorkeeper),
         exception_handlers={HTTPException: _http_error, GridError: _grid_error, Exception: _internal_error},
     )
     app.state.closing = asyncio.Event()

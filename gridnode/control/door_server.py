@@ -15,8 +15,9 @@ import uvicorn
 from starlette.routing import BaseRoute
 
 from gridnode.control.door import create_door
+from gridnode.control.door_policy import THIS_COMPUTER, DoorPolicy
 from gridnode.control.interface import NodeControl
-from gridnode.core.addresses import Address
+from gridnode.core.addresses import Address, at_home, is_loopback
 from gridnode.errors import AddressInUse, BadInput
 
 logger = logging.getLogger("gridnode.control.door")
@@ -37,21 +38,29 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve_door(
-    control: NodeControl, address: Address, *, pages: Sequence[BaseRoute] = ()
+    control: NodeControl,
+    address: Address,
+    *,
+    pages: Sequence[BaseRoute] = (),
+    policy: DoorPolicy = THIS_COMPUTER,
 ) -> AsyncIterator[Address]:
     """Serve the door of `control` inside the block; yield the address with its real port.
 
-    The port is bound before anything else happens. Leaving the block:
+    Whatever the address, this computer reaches the door at 127.0.0.1 too: the command line is used there
+    without a key. The port is bound before anything else happens. Leaving the block:
     1. ends running answers, each with an event `failed`,
     2. closes the connections and the port.
 
     Raises:
         AddressInUse: another process holds the port.
-        BadInput: the address is not one of loopback, or this machine does not have it.
+        BadInput: this machine does not have the address.
     """
-    with bind_tcp(address) as sock:
-        bound = Address(address.host, sock.getsockname()[1])
-        app = create_door(control, pages=pages)
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(bind_tcp(address))]
+        bound = Address(address.host, sockets[0].getsockname()[1])
+        if not (is_loopback(bound) or ipaddress.ip_address(bound.host).is_unspecified):
+            sockets.append(stack.enter_context(bind_tcp(at_home(bound))))
+        app = create_door(control, pages=pages, policy=policy)
         config = uvicorn.Config(
             app,
             http="h11",
@@ -65,7 +74,7 @@ async def serve_door(
             timeout_graceful_shutdown=MAX_GOODBYE_S,
         )
         server = _Server(config)
-        serving = asyncio.create_task(server.serve([sock]), name="door")  # awaited below
+        serving = asyncio.create_task(server.serve(sockets), name="door")  # awaited below
         logger.info("door open at http://%s", bound)
         try:
             yield bound
@@ -80,18 +89,16 @@ def bind_tcp(address: Address) -> socket.socket:
 
     Raises:
         AddressInUse: another process holds the port.
-        BadInput: the address is not one of loopback, or this machine does not have it.
+        BadInput: this machine does not have the address.
     """
-    if not ipaddress.ip_address(address.host).is_loopback:
-        raise BadInput(
-            f"the HTTP door has no keys yet and stays on loopback, {address} is refused; from elsewhere "
-            f"use a tunnel: ssh -L {address.port}:127.0.0.1:{address.port} THIS_MACHINE"
-        )
     sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
     try:
         sock.setblocking(False)
         # A restarted node takes its port back while old connections are still in TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.host == "::":
+            # One socket for both families, whatever the system's default.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((address.host, address.port))
         sock.listen()
     except OSError as exc:

@@ -1,60 +1,122 @@
-"""Keeps web pages of strangers away from the door.
+"""Stands in the door: refuses names and pages of strangers, and whoever has no key and needs one.
 
-The door listens on loopback and asks for no key, so a page in a browser on this machine must not
-reach it: not by a name that its owner lets point to 127.0.0.1 (DNS rebinding: the `Host` header is
-checked), and not across origins (`Origin` is checked; no CORS header is ever sent).
+On loopback nobody needs a key, so a page in a browser on this machine must not reach the door: not by
+a name that its owner lets point to 127.0.0.1, and not across origins. From elsewhere a key is needed.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Request
 
-from gridnode.control.door_errors import ErrorBody
+from gridnode.control.door_errors import STATUS_OF, ErrorBody, describe_error
+from gridnode.control.door_policy import DoorPolicy, client_host, host_refusal, is_local, needed_scope
 from gridnode.control.door_response import error_response
-from gridnode.errors import ErrorCode
+from gridnode.control.doorkeeper import Doorkeeper, WrongScope
+from gridnode.control.keys import Scope
+from gridnode.control.login_page import COOKIE, login_page
+from gridnode.errors import ErrorCode, GridError, KeyRefused, RateLimited
+
+# The third kind, `lifespan`, is no request.
+_GUARDED = ("http", "websocket")
+# RFC 6455, section 7.4.1: the connection violates a policy.
+_POLICY_VIOLATION = 1008
+# Beside those that every page may read.
+_EXPOSED_HEADERS = ("Retry-After", "Server-Timing", "X-Gridnode-Route", "X-Gridnode-Context")
 
 
-class LocalOnly:
-    """Middleware: refuses requests that do not name this machine, or come from another origin."""
+def guards(policy: DoorPolicy, doorkeeper: Doorkeeper) -> list[Middleware]:
+    """Return what stands before every route, outermost first."""
+    stack = [Middleware(NameGuard, policy=policy)]
+    if policy.origins:
+        # Before keys are asked for: browsers send none with the question whether they may send one.
+        # Cookies are for the node's own pages; pages of other origins send a key in a header.
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=sorted(policy.origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
+        stack.append(cors)
+    return [*stack, Middleware(KeyGuard, doorkeeper=doorkeeper)]
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class NameGuard:
+    """Middleware: refuses requests under foreign names, and from pages of foreign origins, with 403."""
+
+    def __init__(self, app: ASGIApp, *, policy: DoorPolicy) -> None:
         self._app = app
+        self._policy = policy
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 403 (RFC 9110, section 15.5.4)."""
-        reason = refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+    async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        reason = host_refusal(scope, self._policy) if scope["type"] in _GUARDED else None
         if reason is None:
             await self._app(scope, receive, send)
         else:
             body = ErrorBody(code=ErrorCode.BAD_INPUT, message=reason)
-            await error_response(body, status=403)(scope, receive, send)
+            await _refuse(error_response(body, status=403), scope, receive, send)
 
 
-def refusal(headers: Headers) -> str | None:
-    """Return why a request with `headers` is refused, or None."""
-    host = headers.get("host", "")
-    if not is_loopback_name(host_name(host)):
-        return f"host {host[:100]!r} is refused: the door answers to localhost and loopback addresses only"
-    origin = headers.get("origin")
-    # Browsers always tell the origin of a page that posts; programs send none.
-    if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        return f"origin {origin[:100]!r} is refused: pages of other origins may not use this node"
-    return None
+class KeyGuard:
+    """Middleware: lets in requests from this computer, and from elsewhere those whose key allows them."""
+
+    def __init__(self, app: ASGIApp, *, doorkeeper: Doorkeeper) -> None:
+        self._app = app
+        self._doorkeeper = doorkeeper
+
+    async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401, 403 or 429."""
+        method = scope.get("method", "GET")  # a WebSocket has none
+        needed = needed_scope(method, scope["path"]) if scope["type"] in _GUARDED else None
+        if needed is None or is_local(scope):
+            await self._app(scope, receive, send)
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                key = self._doorkeeper.admit(presented_key(scope), needed, address=client_host(scope))
+                if needed is Scope.CHAT and (method == "POST" or scope["type"] == "websocket"):
+                    stack.enter_context(self._doorkeeper.answering(key))
+            except (KeyRefused, RateLimited) as exc:
+                await _refuse(_refusal(scope, exc), scope, receive, send)
+                return
+            await self._app(scope, receive, send)
 
 
-def host_name(host: str) -> str:
-    """Return the name or address in a `Host` header, without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+def presented_key(scope: Request) -> str:
+    """Return the key that a request shows, in whichever of the three ways; empty if none."""
+    connection = HTTPConnection(scope)
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return connection.headers.get("x-api-key", "").strip() or connection.cookies.get(COOKIE, "")
 
 
-def is_loopback_name(name: str) -> bool:
-    """Return whether `name` is `localhost` or a loopback address."""
-    try:
-        return name.lower() == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+def _refusal(scope: Request, exc: GridError) -> Response:
+    """Return the answer for people if a browser asks for a page, for programs otherwise."""
+    status = 403 if isinstance(exc, WrongScope) else STATUS_OF[exc.code]
+    wants_page = scope.get("method") == "GET" and "text/html" in Headers(scope=scope).get("accept", "")
+    if wants_page and isinstance(exc, KeyRefused):
+        query = scope["query_string"].decode("latin-1")
+        message = str(exc) if presented_key(scope) else ""
+        return login_page(scope["path"] + (f"?{query}" if query else ""), message=message, status=status)
+    response = error_response(describe_error(exc), status=status)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="gridnode"'  # RFC 6750, section 3
+    return response
+
+
+async def _refuse(response: Response, scope: Request, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await response(scope, receive, send)
+    else:
+        # Before it is accepted, this is an HTTP answer 403 (ASGI, section "Close - send event").
+        await send({"type": "websocket.close", "code": _POLICY_VIOLATION})

@@ -19,6 +19,16 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def is_loopback(address: Address) -> bool:
+    """Return whether only this computer can reach `address`."""
+    return ipaddress.ip_address(address.host).is_loopback
+
+
+def at_home(bound: Address) -> Address:
+    """Return where this computer reaches a door that is bound to `bound`: always on loopback."""
+    return bound if is_loopback(bound) else Address("127.0.0.1", bound.port)
+
+
 def parse_address(text: str, *, default_port: int = DEFAULT_PORT) -> Address:
     """Return the address that `"192.0.2.7:7338"`, `"192.0.2.7"` or `"[2001:db8::7]:7338"` names.
 

@@ -37,9 +37,22 @@ def test_a_port_in_use_names_its_holder() -> None:
             asyncio.run(open_door(Address("127.0.0.1", port)))
 
 
-def test_only_loopback_is_opened_while_there_are_no_keys() -> None:
-    with pytest.raises(BadInput, match="loopback"):
-        asyncio.run(open_door(Address("0.0.0.0", 7337)))
+def test_a_node_open_to_others_is_reached_at_home_as_ever() -> None:
+    async def run(host: str) -> None:
+        async with serve_door(FakeNode(), Address(host, 0)) as bound:
+            assert bound.host == host
+            async with httpx.AsyncClient(trust_env=False) as http:
+                for home in ("127.0.0.1", "localhost"):
+                    url = f"http://127.0.0.1:{bound.port}/api/v1/status"
+                    assert (await http.get(url, headers={"Host": home})).status_code == 200
+
+    for host in ("0.0.0.0", "::"):
+        asyncio.run(run(host))
+
+
+def test_an_address_of_another_computer_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"cannot listen on TCP 203\.0\.113\.5:7337"):
+        asyncio.run(open_door(Address("203.0.113.5", 7337)))
 
 
 def test_signals_are_left_to_the_node() -> None:

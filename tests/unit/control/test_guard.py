@@ -1,0 +1,327 @@
+"""Who is let in at the door: over ASGI, as if from other computers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from fake_node import FakeNode
+from starlette.types import Message
+from waiting import until
+
+from gridnode.control.door import create_door
+from gridnode.control.door_policy import DoorPolicy
+from gridnode.control.key_file import KeyFile
+from gridnode.control.keys import Scope
+from gridnode.errors import ErrorCode
+
+HERE, ELSEWHERE, NODE = "127.0.0.1", "192.0.2.9", "http://192.0.2.2:7337"
+STATUS, RUN = "/api/v1/status", "/api/v1/run"
+PAGE = {"Accept": "text/html,application/xhtml+xml"}
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFile:
+    return KeyFile(tmp_path)
+
+
+def visitor(
+    policy: DoorPolicy, *, node: FakeNode | None = None, peer: str = ELSEWHERE, url: str = NODE
+) -> httpx.AsyncClient:
+    """Return a client at the address `peer` of a door that it reaches as `url`."""
+    door = create_door(node or FakeNode(), policy=policy)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(door, client=(peer, 40000)), base_url=url)
+
+
+def visit(policy: DoorPolicy, act: Callable[[httpx.AsyncClient], Awaitable[None]], **how: str) -> None:
+    async def run() -> None:
+        async with visitor(policy, **how) as http:  # type: ignore[arg-type]
+            await act(http)
+
+    asyncio.run(run())
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_this_computer_needs_no_key(keys: KeyFile) -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        assert (await http.get(STATUS)).status_code == 200
+        # Programs that insist on a key send any.
+        assert (await http.get(STATUS, headers=bearer("sk-none"))).status_code == 200
+
+    for peer, url in (
+        (HERE, "http://localhost:7337"),
+        ("::1", "http://[::1]:7337"),
+        ("::ffff:127.0.0.1", "http://127.0.0.1:7337"),  # a socket for both families
+    ):
+        visit(DoorPolicy(keys=keys), act, peer=peer, url=url)
+
+
+def test_other_computers_need_a_key(keys: KeyFile) -> None:
+    _, secret = keys.create("laptop", scopes=(Scope.CHAT, Scope.MONITOR))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        refused = await http.get(STATUS)
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"].startswith("Bearer")
+        assert refused.json()["error"]["code"] == ErrorCode.KEY_REFUSED
+        assert "gridnode keys create" in refused.json()["error"]["message"]
+        wrong = await http.get(STATUS, headers=bearer(secret[:-1] + "~"))
+        assert wrong.status_code == 401
+        assert "unknown or was revoked" in wrong.json()["error"]["message"]
+        for headers in (bearer(secret), {"X-Api-Key": secret}, {"Cookie": f"gridnode_key={secret}"}):
+            assert (await http.get(STATUS, headers=headers)).status_code == 200
+        # In an address it would end up in logs and histories.
+        assert (await http.get(STATUS, params={"key": secret, "api_key": secret})).status_code == 401
+        assert (await http.get("/health")).status_code == 200
+
+    visit(DoorPolicy(keys=keys), act)
+
+
+def test_a_name_of_loopback_alone_makes_nobody_local(keys: KeyFile) -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        assert (await http.get(STATUS)).status_code == 401
+
+    visit(DoorPolicy(keys=keys), act, peer=ELSEWHERE, url="http://127.0.0.1:7337")
+    visit(DoorPolicy(keys=keys), act, peer=HERE, url=NODE)
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
+def test_a_proxy_on_this_computer_is_not_this_computer(keys: KeyFile, header: str) -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        assert (await http.get(STATUS, headers={header: ELSEWHERE})).status_code == 401
+
+    visit(DoorPolicy(keys=keys), act, peer=HERE, url="http://127.0.0.1:7337")
+
+
+def test_without_keys_nobody_else_comes_in() -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        assert (await http.get(STATUS, headers=bearer("gn-x"))).status_code == 401
+
+    visit(DoorPolicy(), act)
+
+
+def test_a_revoked_key_is_refused_at_once(keys: KeyFile) -> None:
+    key, secret = keys.create("laptop", scopes=(Scope.MONITOR,))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        assert (await http.get(STATUS, headers=bearer(secret))).status_code == 200
+        KeyFile(keys.path.parent).revoke(key.id)
+        assert (await http.get(STATUS, headers=bearer(secret))).status_code == 401
+
+    visit(DoorPolicy(keys=keys), act)
+
+
+@pytest.mark.parametrize(
+    ("scope", "passes"),
+    [(Scope.CHAT, (False, True, False)), (Scope.MONITOR, (True, False, False)), (Scope.ADMIN, (True,) * 3)],
+)
+def test_a_key_is_good_for_its_scopes_only(keys: KeyFile, scope: Scope, passes: tuple[bool, ...]) -> None:
+    _, secret = keys.create("laptop", scopes=(scope,))
+    requests = (("GET", STATUS), ("POST", RUN), ("DELETE", "/api/delete"))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        for (method, path), is_allowed in zip(requests, passes, strict=True):
+            response = await http.request(method, path, json={"prompt": "x"}, headers=bearer(secret))
+            assert (response.status_code == 403) is not is_allowed, path
+            if not is_allowed:
+                error = response.json()["error"]
+                assert error["code"] == ErrorCode.KEY_REFUSED
+                assert f"is for {scope}" in error["message"]
+
+    visit(DoorPolicy(keys=keys), act)
+
+
+def test_what_is_public_needs_no_key(keys: KeyFile) -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        assert (await http.get(STATUS)).status_code == 200
+        assert (await http.post(RUN, json={"prompt": "x"})).status_code == 401
+
+    visit(DoorPolicy(keys=keys, public_scopes=frozenset({Scope.MONITOR})), act)
+
+
+def test_too_many_requests_are_429_with_numbers(keys: KeyFile) -> None:
+    _, secret = keys.create("laptop", scopes=(Scope.MONITOR,), requests_per_minute=2)
+    _, other = keys.create("phone", scopes=(Scope.MONITOR,))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        answers = [await http.get(STATUS, headers=bearer(secret)) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        error = answers[-1].json()["error"]
+        assert error["code"] == ErrorCode.RATE_LIMITED
+        assert "2 requests per minute" in error["message"]
+        assert error["details"]["limit"] == 2
+        assert 0 < error["details"]["retry_after_s"] <= 30
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 30
+        assert (await http.get(STATUS, headers=bearer(other))).status_code == 200
+
+    visit(DoorPolicy(keys=keys), act)
+
+
+def test_answers_at_once_are_counted_until_they_end(keys: KeyFile) -> None:
+    _, secret = keys.create("laptop", scopes=(Scope.CHAT,), max_answers=2)
+    node = FakeNode(hang_after=1)
+
+    async def run() -> None:
+        async with visitor(DoorPolicy(keys=keys), node=node) as http:
+            ask = {"url": RUN, "json": {"prompt": "x"}, "headers": bearer(secret)}
+            running = [asyncio.create_task(http.post(**ask)) for _ in range(2)]
+            await until(lambda: node.num_running == 2)
+            refused = await http.post(**ask)
+            assert refused.status_code == 429
+            assert "2 answers at once" in refused.json()["error"]["message"]
+            assert int(refused.headers["retry-after"]) > 0
+            # Requests that are no answers pass.
+            assert (await http.get("/api/v1/version", headers=bearer(secret))).status_code == 200
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+            node.hang_after = None
+            assert (await http.post(**ask)).status_code == 200
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "192.0.2.3", "192.0.2.2.evil.example", "", "evil.example:7337", "[fd00::3]"]
+)
+def test_foreign_names_are_refused_even_with_a_key(keys: KeyFile, host: str) -> None:
+    _, secret = keys.create("laptop", scopes=tuple(Scope))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        response = await http.get(STATUS, headers=bearer(secret) | {"Host": host})
+        assert response.status_code == 403
+        assert "--api-host" in response.json()["error"]["message"]
+
+    visit(DoorPolicy(keys=keys), act)
+
+
+def test_the_computers_names_and_those_allowed_are_served(
+    keys: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "Ada-PC.home.example")
+    policy = DoorPolicy(keys=keys, hosts=frozenset({"chat.example.org"}))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        for host in ("192.0.2.2", "ada-pc:7337", "ADA-PC.local", "ada-pc.home.example", "Chat.Example.org"):
+            assert (await http.get("/health", headers={"Host": host})).status_code == 200, host
+            assert (await http.get(STATUS, headers={"Host": host})).status_code == 401, host
+
+    visit(policy, act)
+
+
+def test_a_rebound_name_on_loopback_is_refused() -> None:
+    """The page http://evil.example:7337 whose name now points to 127.0.0.1: same origin for the browser."""
+
+    async def act(http: httpx.AsyncClient) -> None:
+        names = {"Host": "evil.example:7337", "Origin": "http://evil.example:7337"}
+        for method in ("GET", "POST", "OPTIONS"):
+            response = await http.request(method, STATUS, headers=names)
+            assert response.status_code == 403
+            assert "access-control-allow-origin" not in response.headers
+
+    visit(DoorPolicy(), act, peer=HERE, url="http://127.0.0.1:7337")
+
+
+def test_allowed_origins_get_a_preflight_and_readable_errors(keys: KeyFile) -> None:
+    _, secret = keys.create("page", scopes=(Scope.CHAT,))
+    origin = "https://chat.example.org"
+    policy = DoorPolicy(keys=keys, origins=frozenset({origin}))
+    asks = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type, x-stainless-os",
+    }
+
+    async def act(http: httpx.AsyncClient) -> None:
+        preflight = await http.options(RUN, headers=asks)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == origin
+        assert "POST" in preflight.headers["access-control-allow-methods"]
+        assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
+        assert "origin" in preflight.headers["vary"].lower()
+        # Cookies stay with the node's own pages.
+        assert "access-control-allow-credentials" not in preflight.headers
+        for headers, status in (({}, 401), (bearer(secret), 200)):
+            answer = await http.post(RUN, json={"prompt": "x"}, headers={"Origin": origin, **headers})
+            assert answer.status_code == status
+            assert answer.headers["access-control-allow-origin"] == origin
+            assert "Retry-After" in answer.headers["access-control-expose-headers"]
+
+    visit(policy, act)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://chat.example.org", "https://chat.example.org:8443", "null"]
+)
+def test_other_origins_get_nothing(keys: KeyFile, origin: str) -> None:
+    _, secret = keys.create("page", scopes=tuple(Scope))
+    policy = DoorPolicy(keys=keys, origins=frozenset({"https://chat.example.org"}))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        for response in (
+            await http.options(RUN, headers=asks),
+            await http.post(RUN, json={"prompt": "x"}, headers={"Origin": origin, **bearer(secret)}),
+        ):
+            assert response.status_code == 403
+            assert "access-control-allow-origin" not in response.headers
+
+    visit(policy, act)
+
+
+def test_browsers_get_a_page_to_enter_a_key_on(keys: KeyFile) -> None:
+    _, secret = keys.create("phone", scopes=(Scope.CHAT,))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        page = await http.get("/?sort=name", headers=PAGE)
+        assert page.status_code == 401
+        assert '<form method="post" action="/login">' in page.text
+        assert 'value="/?sort=name"' in page.text
+        assert 'role="alert"' not in page.text
+        wrong_scope = await http.get("/", headers=PAGE | {"Cookie": f"gridnode_key={secret}"})
+        assert wrong_scope.status_code == 403
+        assert "is for chat, and this needs monitor" in wrong_scope.text
+
+    visit(DoorPolicy(keys=keys), act)
+
+
+@pytest.mark.parametrize(
+    ("peer", "host", "origin", "passes"),
+    [
+        (HERE, "localhost:7337", None, True),
+        (HERE, "localhost:7337", "http://localhost:7337", True),
+        (HERE, "localhost:7337", "https://evil.example", False),
+        (HERE, "evil.example", None, False),
+        (ELSEWHERE, "192.0.2.2:7337", None, False),
+    ],
+)
+def test_websockets_pass_the_same_door(
+    keys: KeyFile, peer: str, host: str, origin: str | None, passes: bool
+) -> None:
+    headers = [(b"host", host.encode())] + ([(b"origin", origin.encode())] if origin else [])
+    scope = {
+        "type": "websocket",
+        "path": "/api/v2/generate",
+        "query_string": b"",
+        "headers": headers,
+        "client": (peer, 40000),
+        "server": ("192.0.2.2", 7337),
+    }
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(create_door(FakeNode(), policy=DoorPolicy(keys=keys))(scope, receive, send))
+    # Nobody listens at this path yet, which the door says with another code.
+    refused = {"type": "websocket.close", "code": 1008}
+    assert (sent != [refused]) is passes
