@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
+from gridnode.control.history import Activity, Sample, Work
 from gridnode.control.schema import (
     AnswerEvent,
     Delta,
@@ -20,7 +21,7 @@ from gridnode.control.schema import (
     ServingStatus,
     Started,
 )
-from gridnode.errors import GridError
+from gridnode.errors import GridError, PeerLost
 
 HOP = HopStatus(
     peer_id="a" * 52,
@@ -92,6 +93,26 @@ STATUS = NodeStatus(
 
 
 @dataclass
+class FakeHistory:
+    """Implements `History` with what it was given."""
+
+    activities: tuple[Activity, ...] = ()
+    """Newest first."""
+
+    sampled: dict[str, tuple[Sample, ...]] = field(default_factory=dict)
+    worked: tuple[Work, ...] = ()
+
+    async def activity(self, *, before: int | None = None, limit: int = 50) -> tuple[Activity, ...]:
+        return tuple(a for a in self.activities if before is None or a.number < before)[:limit]
+
+    async def samples(self, peer_id: str) -> tuple[Sample, ...]:
+        return self.sampled.get(peer_id, ())
+
+    async def work(self) -> tuple[Work, ...]:
+        return self.worked
+
+
+@dataclass
 class FakeNode:
     """Implements `NodeControl`."""
 
@@ -109,10 +130,19 @@ class FakeNode:
     current: NodeStatus = STATUS
     requests: list[GenerateRequest] = field(default_factory=list)
     num_running: int = 0
+    history: FakeHistory = field(default_factory=FakeHistory)
+    silent: frozenset[str] = frozenset()
+    """Full ids of peers that do not answer."""
+
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def status(self) -> NodeStatus:
         return self.current
+
+    async def reach(self, peer_id: str) -> float | None:
+        if peer_id in self.silent:
+            raise PeerLost(f"node {peer_id[:8]} does not answer")
+        return 0.012
 
     async def wait_change(self) -> None:
         changed = self.changed

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from gridnode.control.history import History
 from gridnode.control.schema import AnswerEvent, GenerateRequest, NodeStatus
 
 
 class NodeControl(Protocol):
     """A running node, as the door sees it."""
+
+    @property
+    def history(self) -> History:
+        """What the node remembers of the swarm."""
+        ...
 
     def status(self) -> NodeStatus:
         """Return what the node is doing now."""
@@ -17,6 +23,16 @@ class NodeControl(Protocol):
 
     async def wait_change(self) -> None:
         """Return once `status` may have changed since the call. Cancelling is safe."""
+        ...
+
+    async def reach(self, peer_id: str) -> float | None:
+        """Return the round-trip time to a peer in seconds, or None if it is connected and not measured yet.
+
+        Dials a peer that is known and not connected. Cancelling is safe.
+
+        Raises:
+            PeerLost: nobody knows the peer, or it does not answer.
+        """
         ...
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:

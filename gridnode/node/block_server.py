@@ -78,11 +78,18 @@ class BlockServer:
 
     Args:
         serving: Returns what this node serves now, or None while nothing is loaded.
+        on_refused: Called with the client and the reason when a session is refused or ends by an error.
     """
 
     def __init__(
-        self, engine: EngineSupervisor, links: Links, *, serving: Callable[[], Serving | None]
+        self,
+        engine: EngineSupervisor,
+        links: Links,
+        *,
+        serving: Callable[[], Serving | None],
+        on_refused: Callable[[PeerId, GridError], None] = lambda client, error: None,
     ) -> None:
+        self._on_refused = on_refused
         self._engine = engine
         self._links = links
         self._serving = serving
@@ -90,6 +97,9 @@ class BlockServer:
         self._opened = asyncio.Condition()
         self.computed_tokens = dict.fromkeys(StepKind, 0)
         """Tokens of every kind of step that came through the blocks here."""
+
+        self.computed_block_tokens = 0
+        """Tokens times the blocks that they went through here."""
 
     def sessions(self) -> tuple[SessionStatus, ...]:
         """Return the sessions in which this node is a hop now, in the words of the door."""
@@ -131,6 +141,7 @@ class BlockServer:
             error = errors.exceptions[0]
             assert isinstance(error, GridError)
             logger.info("session %s: %s", opening.session.hex()[:8], error)
+            self._on_refused(stream.connection.peer_id, error)
             await refuse(stream, error)
         finally:
             stream.finish()
@@ -242,6 +253,7 @@ class BlockServer:
             # Token ids are [batch, tokens], hidden states [batch, tokens, hidden_size].
             batch, num_tokens = step.tensor.shape[:2]
             self.computed_tokens[step.kind] += batch * num_tokens
+            self.computed_block_tokens += batch * num_tokens * len(session.opening.span)
             session.position, session.stepped_at = step.position + num_tokens, clock()
             await self._send_on(session, step, output, len(frame.body), lambda: clock() - arrived_at)
 

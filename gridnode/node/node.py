@@ -14,6 +14,7 @@ import psutil
 
 from gridnode import __version__
 from gridnode.config import NodeConfig
+from gridnode.control.history import History
 from gridnode.control.schema import AnswerEvent, EngineStatus, GenerateRequest, NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState, Serving
@@ -22,7 +23,7 @@ from gridnode.core.swarm import SwarmState
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.requests import EngineConfig
 from gridnode.engine.text import TextCodec, load_text_codec
-from gridnode.errors import BadInput, GridError, NoCapacity, ProtocolError
+from gridnode.errors import BadInput, GridError, NoCapacity, PeerLost, ProtocolError
 from gridnode.net.identity import load_or_create_identity
 from gridnode.net.interfaces import bind_host, reachable_addresses
 from gridnode.net.memory import MemoryNetwork
@@ -32,9 +33,11 @@ from gridnode.node.answering import Answering
 from gridnode.node.balancer import settle
 from gridnode.node.block_server import BlockServer, refuse
 from gridnode.node.engine_supervisor import EngineState, EngineSupervisor
+from gridnode.node.history_file import HistoryFile
 from gridnode.node.lan import Lan
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
+from gridnode.node.recorder import Recorder
 from gridnode.node.status import SwarmView
 from gridnode.wire.messages import Hello, OpenPush, OpenSession, StepKind, decode_message
 
@@ -44,6 +47,8 @@ logger = logging.getLogger("gridnode.node")
 UNMEASURED_BLOCK_S = 0.005
 # Free cache is announced at once when it moved by this share of the whole, otherwise regularly.
 ANNOUNCED_CACHE_SHARE = 0.125
+
+HISTORY_FILE = "history.sqlite3"
 
 
 class Node:
@@ -64,6 +69,15 @@ class Node:
         self._announced: tuple[PeerState, int] | None = None
         self._changed = asyncio.Event()
         self.links = Links(self.peer_id, on_stream=self._serve_stream, on_connection=self._greet)
+        self._history = HistoryFile(config.state_dir / HISTORY_FILE, clock=time.time)
+        self._recorder = Recorder(
+            self._history,
+            self.peer_id,
+            status=self.status,
+            served_block_tokens=self._served_block_tokens,
+            on_written=self._note_change,
+            clock=time.time,
+        )
         self._membership = Membership(
             MembershipConfig(swarm=config.swarm, join=config.join),
             self.links,
@@ -88,6 +102,11 @@ class Node:
     def swarm(self) -> SwarmState:
         """The swarm as this node sees it now."""
         return self._membership.swarm
+
+    @property
+    def history(self) -> History:
+        """What this node remembers of the swarm."""
+        return self._history
 
     async def wait_until(self, is_true: Callable[[SwarmState], bool]) -> SwarmState:
         """Return the first view of the swarm for which `is_true` holds. Cancelling is safe."""
@@ -122,6 +141,7 @@ class Node:
                 group.create_task(self.links.run([transport, at_home]), name="links")
                 group.create_task(self._membership.run(), name="membership")
                 group.create_task(self._lan.run(), name="lan")
+                group.create_task(self._recorder.run(), name="recorder")
                 on_listening()
                 try:
                     await self._serve(group)
@@ -130,6 +150,8 @@ class Node:
                     await self._membership.say_goodbye()
         except* GridError as errors:
             raise errors.exceptions[0] from None
+        finally:
+            await self._history.aclose()
 
     def status(self) -> NodeStatus:
         """Return what the node is doing now."""
@@ -163,6 +185,7 @@ class Node:
         await changed.wait()
 
     def _swarm_changed(self, before: SwarmState, after: SwarmState) -> None:
+        self._recorder.swarm_changed(before, after)
         self._note_change()
 
     def _note_change(self) -> None:
@@ -176,7 +199,19 @@ class Node:
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Answer `request`; see `NodeControl.generate`."""
-        return self._answering.run(request)
+        return self._recorder.follow(self._answering.run(request))
+
+    async def reach(self, peer_id: str) -> float | None:
+        """Return the round-trip time to a peer; see `NodeControl.reach`."""
+        peer = next((p for key, p in self.swarm.peers.items() if show_peer(key) == peer_id), None)
+        if peer is None:
+            raise PeerLost(f"nobody in the swarm has heard of node {peer_id[:8]}")
+        if peer.peer_id == self.peer_id:
+            return 0.0
+        return (await self.links.connect(peer.peer_id, peer.announcement.addresses)).rtt_s
+
+    def _served_block_tokens(self) -> int:
+        return self._block_server.computed_block_tokens if self._block_server else 0
 
     async def _serve(self, group: asyncio.TaskGroup) -> None:
         """Serve the blocks that this node was told, or chooses, until cancelled.
@@ -219,7 +254,9 @@ class Node:
         )
         self._membership.announce()  # others may wait for our choice to make theirs
         self._engine = EngineSupervisor(engine_config, on_change=self._engine_changed)
-        self._block_server = BlockServer(self._engine, self.links, serving=self._serving_now)
+        self._block_server = BlockServer(
+            self._engine, self.links, serving=self._serving_now, on_refused=self._recorder.refused
+        )
         group.create_task(self._engine.run(), name="engine")
 
     def _engine_changed(self) -> None:
@@ -228,6 +265,7 @@ class Node:
         engine = self._engine
         if engine is None or self.state is PeerState.OFFLINE or self._serving is None:
             return
+        self._recorder.engine_changed(engine.state.value, engine.detail)
         is_ready = engine.state is EngineState.READY and engine.loaded is not None
         if is_ready and self._codec is None and engine.loaded and engine.loaded.text_dir:
             self._codec = load_text_codec(Path(engine.loaded.text_dir))
