@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ParamSpec
 
 import typer
 
+from gridnode.cli import config_commands
 from gridnode.cli.chat_command import chat
 from gridnode.cli.demo_command import demo
 from gridnode.cli.ending import ending
@@ -38,7 +39,18 @@ def create_app() -> typer.Typer:
     )
     for command in (up, run, chat, status, top, demo, version):
         app.command()(_ended(command))
+    app.add_typer(
+        _group("Look at the configuration, and change it.", config_commands.COMMANDS), name="config"
+    )
     return app
+
+
+def _group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    """Return commands that stand behind one word."""
+    group = typer.Typer(help=text, no_args_is_help=True)
+    for name, command in commands.items():
+        group.command(name)(_ended(command))
+    return group
 
 
 def _ended(command: Callable[P, None]) -> Callable[P, None]:

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from gridnode.cli.ending import ending
 from gridnode.config import DEFAULT_API
 from gridnode.config.settings import settings
 from gridnode.config.sources import read_sources
@@ -36,7 +37,8 @@ def _configured_api(context: typer.Context, value: Address) -> Address:
     source = context.get_parameter_source("api")
     if source is None or source.name != "DEFAULT" or context.resilient_parsing:
         return value
-    found: Address = read_sources(os.environ)["api.address"].value
+    with ending():  # options are read before the command begins
+        found: Address = read_sources(os.environ)["api.address"].value
     return found if found.port else DEFAULT_API  # port 0: nobody could guess which one it became
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
@@ -31,18 +32,25 @@ def name_text(name: str) -> Text:
     return Text(cut)
 
 
-def plain_table(*columns: str, right: frozenset[str] = frozenset(), folded: str = "") -> Table:
+def plain_table(
+    *columns: str, right: frozenset[str] = frozenset(), folded: frozenset[str] = frozenset()
+) -> Table:
     """Return an empty table without lines: columns of words, as other commands print them.
 
     Args:
         right: Columns of numbers.
-        folded: The column that takes several lines where the terminal is too narrow for all.
+        folded: Columns that take several lines where the terminal is too narrow for all.
     """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         justify: JustifyMethod = "right" if column in right else "left"
-        table.add_column(column, justify=justify, no_wrap=column != folded, overflow="fold")
+        table.add_column(column, justify=justify, no_wrap=column not in folded, overflow="fold")
     return table
+
+
+def print_json(record: object) -> None:
+    """Print a record as one line of JSON, at once."""
+    print(msgspec.json.encode(record).decode(), flush=True)
 
 
 def milliseconds(duration_s: float | None) -> str:

@@ -56,7 +56,7 @@ def _link(peer: PeerStatus) -> str:
 
 
 def _models(status: NodeStatus) -> Table:
-    table = plain_table("MODEL", "BLOCKS", "COPIES", "CONTEXT", "ROUTE", folded="ROUTE")
+    table = plain_table("MODEL", "BLOCKS", "COPIES", "CONTEXT", "ROUTE", folded=frozenset({"ROUTE"}))
     for model in status.models:
         gaps = ", ".join(f"{start}:{end}" for start, end in model.gaps)
         table.add_row(

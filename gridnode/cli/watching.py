@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
 from rich.console import RenderableType
 from rich.live import Live
 
-from gridnode.cli.showing import stdout
+from gridnode.cli.showing import print_json, stdout
 from gridnode.cli.status_tables import status_view
 from gridnode.control.client import ControlClient
 from gridnode.control.schema import NodeStatus
@@ -47,6 +46,6 @@ async def follow_status(api: Address, *, as_json: bool) -> None:
 
 def _print(status: NodeStatus, *, as_json: bool) -> None:
     if as_json:
-        print(msgspec.json.encode(status).decode(), flush=True)
+        print_json(status)
     else:
         stdout().print(status_view(status), soft_wrap=True)

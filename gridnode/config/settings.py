@@ -63,6 +63,8 @@ class Setting:
         if self.shown_default or self.default is None:
             return self.shown_default or self.unset
         shown = self.kind.write_toml(self.default)
+        if isinstance(shown, bool):
+            return str(shown).lower()
         return ", ".join(map(str, shown)) if isinstance(shown, list) else str(shown)
 
     def check(self, value: Any) -> Any:

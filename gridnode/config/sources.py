@@ -52,7 +52,7 @@ def read_environment(environ: Mapping[str, str]) -> dict[str, Given]:
         try:
             value = setting.check(setting.kind.read_text(text))
         except ValueError as exc:
-            raise BadInput(f"{setting.variable}: {exc}; it takes: {setting.kind.name}") from exc
+            raise BadInput(f"{setting.variable}: {exc}") from exc
         found[name] = Given(value, "environment", setting.variable)
     return found
 

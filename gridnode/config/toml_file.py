@@ -48,7 +48,7 @@ def parse_file(text: str, *, path: Path, origin: OriginName) -> dict[str, Given]
         try:
             found = setting.check(setting.kind.read_toml(value))
         except ValueError as exc:
-            problems.append((line, f"{name}: {exc}; it takes: {setting.kind.name}"))
+            problems.append((line, f"{name}: {exc}"))
             continue
         values[name] = Given(found, origin, f"{path}:{line}")
     if problems:

@@ -6,6 +6,7 @@ import inspect
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -35,10 +36,11 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_every_command_in_the_documents_can_be_given(line: str) -> None:
-    group = typer.main.get_command(create_app())
-    _, name, *arguments = shlex.split(line)
-    command = group.commands[name]  # type: ignore[attr-defined]
-    command.make_context(name, arguments)
+    command: Any = typer.main.get_command(create_app())
+    _, *words = shlex.split(line, comments=True)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
