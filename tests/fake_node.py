@@ -10,6 +10,8 @@ from gridnode.control.history import Activity, Sample, Work
 from gridnode.control.schema import (
     AnswerEvent,
     Delta,
+    Embedded,
+    EmbedRequest,
     EngineStatus,
     Finished,
     GenerateRequest,
@@ -183,3 +185,9 @@ class FakeNode:
             )
         finally:
             self.num_running -= 1
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        if self.error:
+            raise self.error
+        count = len(request.texts) + len(request.token_ids)
+        return Embedded(model="tiny", vectors=((0.6, 0.8),) * count, prompt_tokens=5 * count)

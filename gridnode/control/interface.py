@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from gridnode.control.history import History
-from gridnode.control.schema import AnswerEvent, GenerateRequest, NodeStatus
+from gridnode.control.schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest, NodeStatus
 
 
 class NodeControl(Protocol):
@@ -48,5 +48,13 @@ class NodeControl(Protocol):
             NoRoute: a block is served by nobody.
             CacheFull: no route has enough free KV cache.
             GridError: anything else that ended the session.
+        """
+        ...
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Return a vector for each text of `request`. Cancelling frees the leases at once.
+
+        Raises:
+            GridError: as `generate`.
         """
         ...

@@ -20,6 +20,7 @@ MAX_SCHEMA_CHARACTERS = 256 * 1024
 MAX_LOGIT_BIASES = 1024
 # What the other interfaces offer as well; each costs its bytes in every event.
 MAX_TOP_LOGPROBS = 20
+MAX_EMBEDDED_TEXTS = 256
 
 EngineStateName = Literal["none", "starting", "loading", "ready", "restarting", "failed", "stopped"]
 
@@ -427,3 +428,30 @@ class Failed:
 
 AnswerEvent = Waiting | Started | Delta | Rerouted | Finished
 GenerateEvent = AnswerEvent | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """Asks for one vector per text: the mean over its tokens of the hidden
+    states behind the final norm, at length 1."""
+
+    model: Annotated[str, Meta(max_length=512)] = ""
+    texts: Annotated[
+        tuple[Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)], ...],
+        Meta(max_length=MAX_EMBEDDED_TEXTS),
+    ] = ()
+    token_ids: Annotated[
+        tuple[tuple[Annotated[int, Meta(ge=0)], ...], ...], Meta(max_length=MAX_EMBEDDED_TEXTS)
+    ] = ()
+    """Instead of `texts`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded:
+    """Answer to `EmbedRequest`."""
+
+    model: str
+    vectors: tuple[tuple[float, ...], ...]
+    """As many as there were texts, each of the model's hidden size."""
+
+    prompt_tokens: int

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from gridnode.core.sampling import GREEDY, sample
+from gridnode.engine.arrays import NUMPY_DTYPES, to_array, to_parts
 from gridnode.engine.executor import Array, Output, SpanCache, SpanExecutor, SpanStep
 from gridnode.engine.kv_pool import CacheLease, KVCachePool
 from gridnode.engine.locate import open_checkpoint
@@ -32,14 +31,7 @@ from gridnode.engine.step_queue import StepRun
 from gridnode.errors import BadInput, ContextFull, EngineFailed
 from gridnode.units import KIB
 from gridnode.wire.frames import MAX_FRAME_BYTES
-from gridnode.wire.tensors import TensorHeader
 
-_NUMPY_DTYPES: dict[str, Any] = {
-    "float32": np.float32,
-    "float16": np.float16,
-    "bfloat16": ml_dtypes.bfloat16,
-    "int32": np.int32,
-}
 # Decode steps timed after loading, for the announcement; the first ones warm up.
 _TIMED_STEPS = 6
 _WARM_UP_STEPS = 2
@@ -131,7 +123,7 @@ class Engine:
         """
         if run.values is None:
             session = self._session(run)
-            values = _array(run.request.tensor, run.body)
+            values = to_array(run.request.tensor, run.body)
             self._check(session, run.request, values)
             run.values, run.body = values, b""
 
@@ -168,7 +160,7 @@ class Engine:
         if run.request.output == "token":
             assert result is not None
             result = self._choose(run.request, result, num_tokens=run.num_tokens)
-        tensor, body = _message_parts(result)
+        tensor, body = to_parts(result)
         compute_s = run.compute_s + time.perf_counter() - started_at
         return StepAnswer(number=run.request.number, tensor=tensor, compute_s=compute_s), body
 
@@ -189,7 +181,7 @@ class Engine:
         if end > lease.max_tokens:
             raise ContextFull(end, lease.max_tokens)
         reaches_head = lease.span.end == self._facts.num_blocks and self._executor.has_head
-        if request.output in ("token", "logits", "all_logits") and not reaches_head:
+        if request.output not in ("none", "hidden") and not reaches_head:
             raise BadInput(f"{request.output} asked of blocks {lease.span}, which end before the head")
         if request.history and max(request.history) >= self._facts.vocab_size:
             raise BadInput(f"history outside 0..{self._facts.vocab_size}: {max(request.history)}")
@@ -209,8 +201,10 @@ class Engine:
 
     def _check_result_size(self, request: StepRequest, values: Array) -> None:
         """Refuse before computing what could not be sent afterwards."""
-        widths = {"hidden": self._facts.hidden_size, "all_logits": self._facts.vocab_size}
-        item_bytes = np.dtype(_NUMPY_DTYPES[self._dtype]).itemsize if request.output == "hidden" else 4
+        hidden_size, vocab_size = self._facts.hidden_size, self._facts.vocab_size
+        widths = {"hidden": hidden_size, "normed": hidden_size, "all_logits": vocab_size}
+        is_hidden = request.output in ("hidden", "normed")
+        item_bytes = np.dtype(NUMPY_DTYPES[self._dtype]).itemsize if is_hidden else 4
         bytes_per_token = widths.get(request.output, 0) * item_bytes * values.shape[0]
         result_bytes = bytes_per_token * values.shape[1]
         if result_bytes > MAX_RESULT_BYTES:
@@ -262,15 +256,3 @@ def measure_decode_block_s(executor: SpanExecutor, hidden_size: int) -> float:
         executor.compute([SpanStep(cache=cache, position=position, hidden=hidden, output=Output.HIDDEN)])
         times.append(time.perf_counter() - started_at)
     return float(np.median(times[_WARM_UP_STEPS:])) / len(executor.span)
-
-
-def _array(tensor: TensorHeader, body: bytes | bytearray | memoryview) -> Array:
-    """Return a copy: torch wants memory that it may write to."""
-    return np.frombuffer(body, dtype=_NUMPY_DTYPES[tensor.dtype]).reshape(tensor.shape).copy()
-
-
-def _message_parts(result: Array | None) -> tuple[TensorHeader, bytes]:
-    if result is None:
-        return TensorHeader("int32", (0,)), b""
-    name = next(name for name, dtype in _NUMPY_DTYPES.items() if result.dtype == dtype)
-    return TensorHeader(name, result.shape), result.tobytes()  # type: ignore[arg-type] # a key of the table

@@ -27,6 +27,9 @@ class Output(StrEnum):
     HIDDEN = "hidden"
     """Hidden states behind the last block: `[batch, tokens, hidden_size]`, before the final norm."""
 
+    NORMED = "normed"
+    """The same behind the final norm. Needs the head."""
+
     LOGITS = "logits"
     """Logits of the last token: `[batch, 1, vocab_size]`, float32. Needs the head."""
 

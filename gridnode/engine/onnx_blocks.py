@@ -82,17 +82,27 @@ class BlockBuilder:
         graph.add_output(result, "result", "float32", ["batch", "tokens", facts.hidden_size])
         return graph
 
+    def norm_graph(self) -> OnnxGraph:
+        """Return the graph of the final norm: `hidden` in, `normed` out."""
+        graph, normed = self._final_norm()
+        graph.add_output(normed, "normed", "float32", ["batch", "tokens", self.checkpoint.facts.hidden_size])
+        return graph
+
     def head_graph(self) -> OnnxGraph:
         """Return the graph of the final norm and the head: `hidden` in, `logits` out."""
         checkpoint, facts = self.checkpoint, self.checkpoint.facts
-        graph = OnnxGraph(folder=cache_dir())
-        hidden = graph.add_input("hidden", "float32", ["batch", "tokens", facts.hidden_size])
-        normed, _ = self._norm(graph, hidden, "", checkpoint.norm_name)
+        graph, normed = self._final_norm()
         # The head keeps 8 bits: it decides between tokens that differ little.
         bits = QuantFormat.NONE if self.quantization is QuantFormat.NONE else QuantFormat.INT8
         logits = self._product(graph, normed, "head", {"head": [checkpoint.head_name]}, bits)["head"]
         graph.add_output(logits, "logits", "float32", ["batch", "tokens", facts.vocab_size])
         return graph
+
+    def _final_norm(self) -> tuple[OnnxGraph, str]:
+        graph = OnnxGraph(folder=cache_dir())
+        hidden = graph.add_input("hidden", "float32", ["batch", "tokens", self.checkpoint.facts.hidden_size])
+        normed, _ = self._norm(graph, hidden, "", self.checkpoint.norm_name)
+        return graph, normed
 
     def _block(self, graph: OnnxGraph, block_index: int, residual: str, added: str) -> tuple[str, str]:
         """Add one block; return the residual stream and what is still to be added to it."""

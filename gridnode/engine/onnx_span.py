@@ -101,6 +101,7 @@ class OnnxSpan:
         )
         self._graphs: OrderedDict[Span, onnxruntime.InferenceSession] = OrderedDict()
         self._embeddings: Array | None = None
+        self._norm: onnxruntime.InferenceSession | None = None
         self._head: onnxruntime.InferenceSession | None = None
         with returning_memory():
             if span.start == 0:
@@ -111,6 +112,7 @@ class OnnxSpan:
             self._graph(span)
             self._builder.on_block = lambda: None
             if span.end == self._facts.num_blocks:
+                self._norm = self._builder.norm_graph().session(num_threads=self._num_threads)
                 self._head = self._builder.head_graph().session(num_threads=self._num_threads)
 
     @property
@@ -151,6 +153,10 @@ class OnnxSpan:
         if step.output is Output.HIDDEN:
             return hidden
         assert self._head is not None
+        assert self._norm is not None
+        if step.output is Output.NORMED:
+            normed: Array = self._norm.run(["normed"], {"hidden": hidden})[0]
+            return normed
         last = hidden if step.output is Output.ALL_LOGITS else hidden[:, -1:]
         logits: Array = self._head.run(["logits"], {"hidden": last})[0]
         return logits

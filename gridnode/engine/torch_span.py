@@ -127,7 +127,7 @@ class TorchSpan:
             "past_key_values": cache,
             "use_cache": True,
         }
-        model = self._view(cache.span, with_head=wants_logits)
+        model = self._view(cache.span, with_norm=wants_logits or step.output is Output.NORMED)
         if wants_logits:
             arguments["logits_to_keep"] = 1 if step.output is Output.LOGITS else 0
             logits: Array = model(**arguments).logits.float().numpy()
@@ -142,9 +142,9 @@ class TorchSpan:
         assert step.hidden is not None
         return _to_torch(step.hidden).to(self._dtype)
 
-    def _view(self, span: Span, *, with_head: bool) -> Any:
+    def _view(self, span: Span, *, with_norm: bool) -> Any:
         """Return a model of the blocks of `span` alone; it shares every weight with the whole one."""
-        view = self._views.get((span, with_head))
+        view = self._views.get((span, with_norm))
         if view is None:
             first = span.start - self._span.start
             view = _shallow_copy(self._model)
@@ -152,9 +152,9 @@ class TorchSpan:
             setattr(view, self._model.base_model_prefix, base)
             base.layers = base.layers[first : first + len(span)]
             base.config = view.config = _cut_config(self._model.config, first, len(span))
-            if not with_head:
+            if not with_norm:
                 base.norm = nn.Identity()
-            self._views[span, with_head] = view
+            self._views[span, with_norm] = view
         return view
 
     def _load(self, checkpoint: Checkpoint, on_block: Callable[[], None]) -> None:

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from gridnode.control.schema import AnswerEvent, GenerateRequest
+from gridnode.control.schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.core.ids import ModelId
-from gridnode.core.sampling import SamplingParams
+from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput, ContextFull, ModelUnknown
 from gridnode.node.choosing import TokenChooser, constraint_schema
+from gridnode.node.embedding import embed_tokens
 from gridnode.node.generation import Generation
 from gridnode.node.lasting_session import LastingSession
 from gridnode.node.links import Links
@@ -91,6 +92,24 @@ class Answering:
             async with contextlib.aclosing(generation.run()) as events:
                 async for event in events:
                     yield event
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Return the vectors of `request`; see `NodeControl.embed`."""
+        model, num_blocks = self._resolve(request.model)
+        if bool(request.texts) == bool(request.token_ids):
+            raise BadInput("give either texts or token_ids")
+        given = [self._codec(model).encode(text) for text in request.texts] or request.token_ids
+        if not all(given):
+            raise BadInput("a text without tokens has no vector")
+        context = self._context_tokens(model, num_blocks)
+        for token_ids in given:
+            if len(token_ids) > context:
+                raise ContextFull(len(token_ids), context)
+        vectors = []
+        for token_ids in given:
+            opener = self._opener(model, num_blocks, len(token_ids), GREEDY)
+            vectors.append(tuple((await embed_tokens(opener, token_ids)).tolist()))
+        return Embedded(model=model.name, vectors=tuple(vectors), prompt_tokens=sum(map(len, given)))
 
     def _opener(
         self, model: ModelId, num_blocks: int, max_tokens: int, sampling: SamplingParams

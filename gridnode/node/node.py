@@ -15,7 +15,14 @@ import psutil
 from gridnode import __version__
 from gridnode.config import NodeConfig
 from gridnode.control.history import History
-from gridnode.control.schema import AnswerEvent, EngineStatus, GenerateRequest, NodeStatus
+from gridnode.control.schema import (
+    AnswerEvent,
+    Embedded,
+    EmbedRequest,
+    EngineStatus,
+    GenerateRequest,
+    NodeStatus,
+)
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
@@ -212,6 +219,10 @@ class Node:
 
     def _served_block_tokens(self) -> int:
         return self._block_server.computed_block_tokens if self._block_server else 0
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Return a vector for each text; see `NodeControl.embed`."""
+        return await self._answering.embed(request)
 
     async def _serve(self, group: asyncio.TaskGroup) -> None:
         """Serve the blocks that this node was told, or chooses, until cancelled.

@@ -39,7 +39,8 @@ PeerIdField = Annotated[PeerId, Meta(min_length=PEER_ID_BYTES, max_length=PEER_I
 SessionIdField = Annotated[SessionId, Meta(min_length=SESSION_ID_BYTES, max_length=SESSION_ID_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
-Output = Literal["none", "hidden", "token", "logits", "all_logits"]
+Output = Literal["none", "hidden", "normed", "token", "logits", "all_logits"]
+"""What the last hop answers for a step; `normed` are hidden states behind the final norm."""
 
 
 class MessageType(IntEnum):

@@ -9,10 +9,21 @@ import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from nodes import Swarm, ask, collect, running_swarm
+from transformers import AutoModelForCausalLM
 
-from gridnode.control.schema import ChatMessage, ChosenLogprob, Delta, GenerateRequest, Tool, Waiting
+from gridnode.control.schema import (
+    ChatMessage,
+    ChosenLogprob,
+    Delta,
+    EmbedRequest,
+    GenerateRequest,
+    Tool,
+    Waiting,
+)
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
@@ -63,6 +74,7 @@ def test_answers_take_the_shape_that_was_asked_for(demo_model_path: Path) -> Non
         forbidden_tokens_do_not_come,
         penalties_stop_repetition,
         choosing_here_or_at_the_last_hop_is_the_same,
+        texts_of_one_meaning_are_near_each_other,
     )
 
 
@@ -155,6 +167,43 @@ async def choosing_here_or_at_the_last_hop_is_the_same(swarm: Swarm) -> None:
     there = await ask(swarm.nodes[0], [504, 3575], sampling=sampling)
     here = await ask(swarm.nodes[0], [504, 3575], sampling=sampling, top_logprobs=0)
     assert there.token_ids == here.token_ids
+
+
+async def texts_of_one_meaning_are_near_each_other(swarm: Swarm) -> None:
+    request = EmbedRequest(
+        texts=(
+            "The cat sat on the mat.",
+            "A kitten is sitting on a rug.",
+            "Interest rates rose by 2 percent.",
+        )
+    )
+    embedded = await swarm.nodes[0].embed(request)
+    cat, kitten, rates = np.array(embedded.vectors)
+    assert np.linalg.norm(embedded.vectors, axis=1) == pytest.approx([1.0, 1.0, 1.0])
+    assert cat @ kitten > max(cat @ rates, kitten @ rates)
+    with pytest.raises(BadInput, match="without tokens"):
+        await swarm.nodes[0].embed(EmbedRequest(token_ids=((),)))
+
+
+@pytest.mark.parametrize("spans", [[Span(0, 4)], [Span(0, 1), Span(1, 4)]])
+def test_vectors_are_means_of_the_last_hidden_states(tiny_llama: Path, spans: list[Span]) -> None:
+    token_ids = tuple(range(3, 200))
+    longer = tuple(i % 200 for i in range(250))
+    whole = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).base_model
+    expected = []
+    for ids in (token_ids, longer):
+        with torch.inference_mode():
+            mean = whole(torch.tensor([ids])).last_hidden_state.mean(dim=1)[0].numpy()
+        expected.append(mean / np.linalg.norm(mean))
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, spans) as swarm:
+            embedded = await swarm.nodes[0].embed(EmbedRequest(token_ids=(token_ids, longer)))
+            assert np.array(embedded.vectors) == pytest.approx(np.array(expected), abs=1e-5)
+            assert embedded.prompt_tokens == len(token_ids) + len(longer)
+            await swarm.wait_nothing_leased()
+
+    asyncio.run(scenario())
 
 
 def test_answers_wait_in_line_for_room(tiny_llama: Path) -> None:
