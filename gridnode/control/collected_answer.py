@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from gridnode.control.answer_figures import AnswerFigures, answer_figures
 from gridnode.control.schema import AnswerEvent, ChosenLogprob, Delta, Finished, Started
 from gridnode.errors import ConnectionClosed
 
@@ -20,6 +21,11 @@ class CollectedAnswer:
     """One for each token, if they were asked for."""
 
     finished: Finished
+
+    @property
+    def figures(self) -> AnswerFigures:
+        """What it cost and which way it took."""
+        return answer_figures(self.started, self.finished)
 
 
 class AnswerCollector:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from typing import get_args
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,12 +22,13 @@ from gridnode.control.doorkeeper import Doorkeeper
 from gridnode.control.guard import guards
 from gridnode.control.interface import NodeControl
 from gridnode.control.login_page import login_routes
-from gridnode.control.readiness import readiness
+from gridnode.control.openai.routes import make_openai_routes
+from gridnode.control.operation import Operation, describe_operations
+from gridnode.control.readiness import Readiness, readiness
+from gridnode.control.schema import GenerateEvent, GenerateRequest, NodeStatus
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
 from gridnode.errors import ErrorCode, GridError
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_door(
@@ -72,13 +74,25 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
             control.generate(wanted), encoder=EventEncoder(), closing=request.app.state.closing
         )
 
+    async def openapi(request: Request) -> Response:
+        return json_response(describe_operations(request.app.routes))
+
     return [
-        Route("/health", health),
-        Route("/ready", ready),
-        Route("/api/v1/version", version),
-        Route("/api/v1/status", status),
-        Route("/api/v1/run", run, methods=["POST"]),
+        Operation("GET", "/health", health, summary="Tell that the process lives", answer=dict[str, bool]),
+        Operation("GET", "/ready", ready, summary="Tell whether the node does its work", answer=Readiness),
+        Operation("GET", "/api/v1/version", version, summary="Tell the version", answer=dict[str, str]),
+        Operation("GET", "/api/v1/status", status, summary="Tell what the node does", answer=NodeStatus),
+        Operation(
+            "POST",
+            "/api/v1/run",
+            run,
+            summary="Answer a prompt or a conversation as events",
+            body=GenerateRequest,
+            events=get_args(GenerateEvent),
+        ),
+        *make_openai_routes(control),
         *make_event_routes(control),
+        Route("/openapi.json", openapi),
     ]
 
 

@@ -23,9 +23,14 @@ def json_response(record: Any, *, status: int = 200) -> Response:
     return Response(msgspec.json.encode(record), status, headers=headers, media_type="application/json")
 
 
-def error_response(body: ErrorBody, *, status: int | None = None) -> Response:
-    """Return the answer for an error; `status` overrides the table."""
-    response = json_response(ErrorAnswer(body), status=status or STATUS_OF[body.code])
+def error_response(body: ErrorBody, *, status: int | None = None, words: Any = None) -> Response:
+    """Return the answer for an error.
+
+    Args:
+        status: Overrides the table.
+        words: What a dialect says instead of the door's `ErrorAnswer`.
+    """
+    response = json_response(words or ErrorAnswer(body), status=status or STATUS_OF[body.code])
     if body.code is ErrorCode.RATE_LIMITED:
         response.headers["Retry-After"] = str(math.ceil(body.details["retry_after_s"]))
     return response

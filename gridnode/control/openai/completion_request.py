@@ -1,0 +1,94 @@
+"""Requests of `POST /v1/completions`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from gridnode.control.openai.content import Text
+from gridnode.control.openai.errors import BadField
+from gridnode.control.openai.fields import FieldRules, Refused
+from gridnode.control.openai.sampling_fields import HARMLESS, MAX_CHOICES, ChoiceFields
+from gridnode.control.schema import MAX_PROMPT_CHARACTERS, MAX_TOP_LOGPROBS, GenerateRequest
+
+TokenIds = tuple[Annotated[int, Meta(ge=0)], ...]
+
+
+class CompletionRequest(ChoiceFields, kw_only=True, frozen=True):
+    """Body of `POST /v1/completions`."""
+
+    prompt: Text | Annotated[tuple[int | str | TokenIds, ...], Meta(max_length=MAX_PROMPT_CHARACTERS)]
+    """One text, several texts, one list of token ids, or several."""
+
+    max_tokens: Annotated[int, Meta(ge=1)] = 16
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    """How many of the most probable tokens to tell beside each chosen one."""
+
+    ignore_eos: bool = False
+    """Not in OpenAI's API: go on behind the model's own end, for measurements."""
+
+    def prompts(self) -> list[str | TokenIds]:
+        """Return every prompt.
+
+        Raises:
+            BadField: there is none, or one is empty.
+        """
+        given = self.prompt
+        found: list[str | TokenIds]
+        if isinstance(given, str):
+            found = [given]
+        elif given and all(isinstance(item, int) for item in given):
+            found = [tuple(item for item in given if isinstance(item, int))]
+        else:
+            found = [item for item in given if not isinstance(item, int)]
+            if len(found) != len(given):
+                raise BadField("'prompt' mixes token ids with prompts", param="prompt")
+        if not found or not all(found):
+            raise BadField("'prompt' is empty: give a text or token ids to continue", param="prompt")
+        return found
+
+
+COMPLETION_FIELDS = FieldRules(
+    record=CompletionRequest,
+    ignored=HARMLESS,
+    refused={
+        "best_of": Refused("answers are not compared with each other; use 'n' to get several", (1,)),
+        "echo": Refused("the prompt is not repeated and has no logprobs"),
+        "suffix": Refused("text is only continued, never inserted", ("",)),
+    },
+)
+
+
+def completion_requests(wanted: CompletionRequest) -> tuple[GenerateRequest, ...]:
+    """Return what the node is asked: for each prompt, once for each of its choices.
+
+    Raises:
+        BadField: a prompt is empty, or there are too many answers to give.
+    """
+    prompts = wanted.prompts()
+    if len(prompts) * wanted.n > MAX_CHOICES:
+        raise BadField(
+            f"{len(prompts)} prompts with {wanted.n} answers each are too many for one request: "
+            f"at most {MAX_CHOICES} answers",
+            param="prompt",
+        )
+    seed = wanted.first_seed()
+    return tuple(
+        GenerateRequest(
+            model=wanted.model,
+            prompt=prompt if isinstance(prompt, str) else "",
+            token_ids=() if isinstance(prompt, str) else prompt,
+            max_tokens=wanted.max_tokens,
+            sampling=wanted.sampling(number, seed),
+            stop=wanted.stop_texts,
+            ignore_eos=wanted.ignore_eos,
+            presence_penalty=wanted.presence_penalty,
+            frequency_penalty=wanted.frequency_penalty,
+            logit_bias=wanted.logit_bias,
+            top_logprobs=wanted.logprobs,
+            max_wait_s=wanted.max_wait_s,
+        )
+        for prompt in prompts
+        for number in range(wanted.n)
+    )

@@ -1,0 +1,28 @@
+"""Tokens of an answer, counted as OpenAI counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from gridnode.control.schema import Finished
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of a prompt and its answers."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+def usage_of(finished: Sequence[Finished], *, choices_per_prompt: int) -> Usage:
+    """Return the tokens of all answers; a prompt with several answers is counted once."""
+    prompt_tokens = sum(end.prompt_tokens for end in finished[::choices_per_prompt])
+    completion_tokens = sum(end.completion_tokens for end in finished)
+    return Usage(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
+    )
