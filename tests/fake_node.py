@@ -129,6 +129,9 @@ class FakeNode:
     reroute_after: int | None = None
     """Say this many words, then lose a hop."""
 
+    script: tuple[AnswerEvent, ...] = ()
+    """The events to answer with, instead of words."""
+
     current: NodeStatus = STATUS
     requests: list[GenerateRequest] = field(default_factory=list)
     num_running: int = 0
@@ -166,6 +169,10 @@ class FakeNode:
         try:
             if self.error and self.fail_after is None:
                 raise self.error
+            if self.script:
+                for event in self.script:
+                    yield event
+                return
             yield Started(model="tiny", route=(HOP,), prompt_tokens=5, context_tokens=64)
             for i, word in enumerate(self.words):
                 if self.error and i == self.fail_after:
