@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 import typer
 
-from gridnode.cli import config_commands
+from gridnode.cli import config_commands, keys_commands
 from gridnode.cli.chat_command import chat
 from gridnode.cli.demo_command import demo
 from gridnode.cli.ending import ending
@@ -42,6 +42,7 @@ def create_app() -> typer.Typer:
     app.add_typer(
         _group("Look at the configuration, and change it.", config_commands.COMMANDS), name="config"
     )
+    app.add_typer(_group("Say who may use this node from elsewhere.", keys_commands.COMMANDS), name="keys")
     return app
 
 

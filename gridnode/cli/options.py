@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
@@ -12,7 +13,7 @@ from gridnode.cli.ending import ending
 from gridnode.config import DEFAULT_API
 from gridnode.config.settings import settings
 from gridnode.config.sources import read_sources
-from gridnode.core.addresses import Address
+from gridnode.core.addresses import Address, at_home
 from gridnode.logs import LogLevel
 
 T = TypeVar("T")
@@ -39,7 +40,19 @@ def _configured_api(context: typer.Context, value: Address) -> Address:
         return value
     with ending():  # options are read before the command begins
         found: Address = read_sources(os.environ)["api.address"].value
-    return found if found.port else DEFAULT_API  # port 0: nobody could guess which one it became
+    if not found.port:
+        return DEFAULT_API  # port 0: nobody could guess which one it became
+    return at_home(found) if _is_here(found) else found
+
+
+def _is_here(address: Address) -> bool:
+    """Return whether `address` is one of this computer, where the door needs no key on loopback."""
+    with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((address.host, 0))
+        except OSError:
+            return False
+    return True
 
 
 ApiOption = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
@@ -12,11 +13,12 @@ import httpx
 import msgspec
 
 from gridnode.config import DEFAULT_API
+from gridnode.control.client_key import client_key
 from gridnode.control.door_errors import ErrorAnswer, ErrorBody, restore_error
 from gridnode.control.readiness import Readiness
 from gridnode.control.schema import AnswerEvent, Failed, Finished, GenerateRequest, NodeStatus
 from gridnode.control.server_sent import EventReader
-from gridnode.core.addresses import Address
+from gridnode.core.addresses import Address, at_home, is_unspecified
 from gridnode.errors import NotRunning, PeerLost, ProtocolError
 
 # A node answers from memory; on a loaded machine its loop may be late.
@@ -29,13 +31,25 @@ T = TypeVar("T")
 
 
 class ControlClient:
-    """Speaks to the node whose door is at `address`. An asynchronous context manager."""
+    """Speaks to the node whose door is at `address`. An asynchronous context manager.
 
-    def __init__(self, address: Address = DEFAULT_API) -> None:
-        self.address = address
+    Args:
+        key: What other computers show at the door; None takes it from the environment.
+
+    Raises:
+        BadInput: the environment names a key that cannot be read.
+    """
+
+    def __init__(self, address: Address = DEFAULT_API, *, key: str | None = None) -> None:
+        # A node that listens everywhere is told so by 0.0.0.0, which is nowhere to connect to.
+        self.address = at_home(address) if is_unspecified(address) else address
+        key = client_key(os.environ) if key is None else key
         # trust_env=False: a proxy from the environment must not see what stays on this machine.
         self._http = httpx.AsyncClient(
-            base_url=f"http://{address}", timeout=REQUEST_TIMEOUT_S, trust_env=False
+            base_url=f"http://{self.address}",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=REQUEST_TIMEOUT_S,
+            trust_env=False,
         )
 
     async def __aenter__(self) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -17,7 +16,7 @@ from starlette.routing import BaseRoute
 from gridnode.control.door import create_door
 from gridnode.control.door_policy import THIS_COMPUTER, DoorPolicy
 from gridnode.control.interface import NodeControl
-from gridnode.core.addresses import Address, at_home, is_loopback
+from gridnode.core.addresses import Address, at_home, is_loopback, is_unspecified
 from gridnode.errors import AddressInUse, BadInput
 
 logger = logging.getLogger("gridnode.control.door")
@@ -58,7 +57,7 @@ async def serve_door(
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(bind_tcp(address))]
         bound = Address(address.host, sockets[0].getsockname()[1])
-        if not (is_loopback(bound) or ipaddress.ip_address(bound.host).is_unspecified):
+        if not (is_loopback(bound) or is_unspecified(bound)):
             sockets.append(stack.enter_context(bind_tcp(at_home(bound))))
         app = create_door(control, pages=pages, policy=policy)
         config = uvicorn.Config(

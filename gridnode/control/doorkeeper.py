@@ -79,9 +79,9 @@ class Doorkeeper:
         """
         if not secret:
             raise KeyRefused(
-                "this door wants a key from other computers: send 'Authorization: Bearer gn-...' or "
-                "'x-api-key: gn-...'; gridnode's own commands take it from GRIDNODE_API_KEY. "
-                "'gridnode keys create NAME' on the node's computer makes one"
+                "this door wants a key: send 'Authorization: Bearer gn-...' or 'x-api-key: gn-...'; the "
+                "commands of gridnode take it from GRIDNODE_API_KEY. 'gridnode keys create NAME' on the "
+                "node's computer makes one; there, 127.0.0.1 needs none"
             )
         key = self._policy.keys.find(secret) if self._policy.keys else None
         if key:

@@ -24,6 +24,11 @@ def is_loopback(address: Address) -> bool:
     return ipaddress.ip_address(address.host).is_loopback
 
 
+def is_unspecified(address: Address) -> bool:
+    """Return whether `address` stands for all addresses of a computer."""
+    return ipaddress.ip_address(address.host).is_unspecified
+
+
 def at_home(bound: Address) -> Address:
     """Return where this computer reaches a door that is bound to `bound`: always on loopback."""
     return bound if is_loopback(bound) else Address("127.0.0.1", bound.port)
