@@ -128,6 +128,8 @@ class FakeNode:
 
     reroute_after: int | None = None
     """Say this many words, then lose a hop."""
+    ending: dict[str, object] = field(default_factory=dict)
+    """Fields of `Finished` that say something else than usual."""
 
     script: tuple[AnswerEvent, ...] = ()
     """The events to answer with, instead of words."""
@@ -182,7 +184,7 @@ class FakeNode:
                 if i == self.hang_after:
                     await asyncio.get_running_loop().create_future()
                 yield Delta(text=word, token_ids=(i,))
-            yield Finished(
+            finished = Finished(
                 reason="stop",
                 prompt_tokens=5,
                 completion_tokens=len(self.words),
@@ -190,6 +192,7 @@ class FakeNode:
                 decode_tokens_per_s=40.0,
                 route=(HOP,),
             )
+            yield replace(finished, **self.ending)
         finally:
             self.num_running -= 1
 
@@ -198,3 +201,9 @@ class FakeNode:
             raise self.error
         count = len(request.texts) + len(request.token_ids)
         return Embedded(model="tiny", vectors=((0.6, 0.8),) * count, prompt_tokens=5 * count)
+
+    async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
+        if self.error:
+            raise self.error
+        text = request.prompt + "".join(message.content for message in request.messages)
+        return (*request.token_ids, *text.encode())

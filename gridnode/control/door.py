@@ -26,6 +26,7 @@ from gridnode.control.openai.routes import make_openai_routes
 from gridnode.control.operation import Operation, describe_operations
 from gridnode.control.readiness import Readiness, readiness
 from gridnode.control.schema import GenerateEvent, GenerateRequest, NodeStatus
+from gridnode.control.ollama.routes import make_ollama_routes
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
 from gridnode.errors import ErrorCode, GridError
@@ -92,6 +93,7 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
         ),
         *make_openai_routes(control),
         *make_event_routes(control),
+        *make_ollama_routes(control),
         Route("/openapi.json", openapi),
     ]
 

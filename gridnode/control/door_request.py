@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -52,6 +53,27 @@ def decode_body(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadInput(f"the request cannot be used: {exc}") from exc
+
+
+def decode_fields(fields: Mapping[str, Any], kind: type[T]) -> T:
+    """Return the record that `fields` make.
+
+    Raises:
+        BadInput: a field has a wrong value; the text names it.
+    """
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as exc:
+        raise BadInput(f"the request cannot be used: {exc}") from exc
+
+
+def check_request(request: GenerateRequest) -> GenerateRequest:
+    """Return `request`, which was put together from another dialect's words, if it keeps every limit.
+
+    Raises:
+        BadInput: a field has a wrong value; the text names it.
+    """
+    return decode_fields(msgspec.to_builtins(request), GenerateRequest)
 
 
 def decode_request(body: bytes) -> GenerateRequest:

@@ -58,3 +58,13 @@ class NodeControl(Protocol):
             GridError: as `generate`.
         """
         ...
+
+    async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
+        """Return the token ids of the prompt that `request` makes, without asking the swarm anything.
+
+        Raises:
+            BadInput: the request cannot be answered as it is.
+            ModelUnknown: nobody serves the model.
+            GridError: this node cannot read the model's tokenizer.
+        """
+        ...

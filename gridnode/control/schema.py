@@ -411,6 +411,9 @@ class Finished:
     reroutes: int = 0
     """How often a hop was lost and replaced."""
 
+    stop_text: str = ""
+    """Which text of `GenerateRequest.stop` ended the answer; empty if none did."""
+
     tool_calls: tuple[ToolCall, ...] = ()
     """What the model wants to have called, if `reason` is `tool_calls`. Their text is in no `Delta`."""
 

@@ -11,19 +11,24 @@ class StopFilter:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
-        self.is_stopped = False
-        """Whether a stop text was found; nothing more is passed on then."""
+        self.found = ""
+        """The stop text that was found; nothing more is passed on then."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a stop text was found."""
+        return bool(self.found)
 
     def push(self, text: str) -> str:
         """Return what may be shown after `text` came."""
         if self.is_stopped:
             return ""
         held = self._held + text
-        found = [index for stop in self._stops if (index := held.find(stop)) >= 0]
+        found = [(index, stop) for stop in self._stops if (index := held.find(stop)) >= 0]
         if found:
-            self.is_stopped = True
+            index, self.found = min(found)
             self._held = ""
-            return held[: min(found)]
+            return held[:index]
         keep = max((_overlap(held, stop) for stop in self._stops), default=0)
         self._held = held[len(held) - keep :]
         return held[: len(held) - keep]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
 
 import httpx
 import msgspec
 import pytest
+from doors import ANY_PORT, door, with_door
 from fake_node import STATUS, FakeNode
 from waiting import until
 
@@ -16,27 +16,7 @@ from gridnode import __version__
 from gridnode.control.door_request import MAX_BODY_BYTES
 from gridnode.control.door_server import serve_door
 from gridnode.control.schema import NodeStatus
-from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull, ErrorCode, ModelUnknown, NoRoute, PeerLost
-
-ANY_PORT = Address("127.0.0.1", 0)
-
-
-@asynccontextmanager
-async def door(node: FakeNode) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve the door of `node`; yield a client of it."""
-    async with AsyncExitStack() as stack:
-        address = await stack.enter_async_context(serve_door(node, ANY_PORT))
-        http = httpx.AsyncClient(base_url=f"http://{address}", trust_env=False)
-        yield await stack.enter_async_context(http)
-
-
-def with_door(node: FakeNode, act: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with door(node) as http:
-            await act(http)
-
-    asyncio.run(run())
 
 
 def error_of(response: httpx.Response) -> dict[str, object]:

@@ -24,6 +24,13 @@ def test_the_first_of_several_stops_counts() -> None:
     assert run(["zzz", "two", "one two"], ["say one two"]) == ("say ", True)
 
 
+def test_it_says_which_stop_it_found() -> None:
+    stop = StopFilter(["zzz", "two"])
+    assert stop.found == ""
+    stop.push("one two zzz")
+    assert stop.found == "two"
+
+
 def test_nothing_is_held_back_that_cannot_begin_a_stop() -> None:
     stop = StopFilter(["\n\n"])
     assert stop.push("hello") == "hello"

@@ -1,0 +1,1 @@
+"""Ollama's dialect of the door: https://github.com/ollama/ollama/blob/main/docs/api.md."""
