@@ -128,6 +128,7 @@ class FakeNode:
 
     reroute_after: int | None = None
     """Say this many words, then lose a hop."""
+
     ending: dict[str, object] = field(default_factory=dict)
     """Fields of `Finished` that say something else than usual."""
 

@@ -29,6 +29,7 @@ _CHAT_PATHS = frozenset(
         "/api/embeddings",
         "/api/generate",
         "/api/ps",
+        "/api/pull",  # finds what is served, and fetches nothing
         "/api/show",
         "/api/tags",
         "/api/version",

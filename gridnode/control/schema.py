@@ -240,7 +240,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
-    """Body of `POST /api/v1/run`: exactly one of `messages`, `prompt` and `token_ids`."""
+    """Body of `POST /api/v1/run`: either `messages`, or `prompt`, `token_ids` or both."""
 
     model: Annotated[str, Meta(max_length=512)] = ""
     """Name, or start of the manifest hash; empty for the only model of the swarm."""
@@ -252,7 +252,7 @@ class GenerateRequest:
     """Text to continue as it stands."""
 
     token_ids: tuple[Annotated[int, Meta(ge=0)], ...] = ()
-    """Tokens to continue."""
+    """Tokens to continue. With a `prompt` the text follows them, as a part of what they began."""
 
     max_tokens: Annotated[int, Meta(ge=1)] = 512
     """New tokens at most."""

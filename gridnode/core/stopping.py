@@ -14,14 +14,9 @@ class StopFilter:
         self.found = ""
         """The stop text that was found; nothing more is passed on then."""
 
-    @property
-    def is_stopped(self) -> bool:
-        """Whether a stop text was found."""
-        return bool(self.found)
-
     def push(self, text: str) -> str:
         """Return what may be shown after `text` came."""
-        if self.is_stopped:
+        if self.found:
             return ""
         held = self._held + text
         found = [(index, stop) for stop in self._stops if (index := held.find(stop)) >= 0]

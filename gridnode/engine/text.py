@@ -62,6 +62,11 @@ class TextCodec:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=True).ids
         return ids
 
+    def encode_continuation(self, text: str) -> list[int]:
+        """Return the token ids of `text` behind other tokens: nothing begins here."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
     def render_chat(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> str:

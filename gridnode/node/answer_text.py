@@ -21,9 +21,9 @@ class AnswerText:
         self._calls = ToolCallFilter([tool.name for tool in tools]) if tools else None
 
     @property
-    def is_stopped(self) -> bool:
-        """Whether a stop text was found; nothing more comes then."""
-        return self._stop.is_stopped
+    def stop_text(self) -> str:
+        """The stop text that was found; empty if none was. Nothing more comes then."""
+        return self._stop.found
 
     def push(self, token_id: int) -> str:
         """Return the text that may be shown after `token_id` came."""

@@ -83,7 +83,7 @@ class Generation:
                 break
             token_ids.append(token_id)
             yield Delta(text=shown.push(token_id), token_ids=(token_id,), logprobs=logprobs)
-            if shown.is_stopped:
+            if shown.stop_text:
                 reason = "stop"
                 break
         decode_s = clock() - first_token_at
@@ -98,6 +98,7 @@ class Generation:
             decode_tokens_per_s=(num_new - 1) / decode_s if num_new > 1 else 0.0,
             route=measured_hops(self.describe(self.session.session.plan.route), traces or [outcome.trace]),
             reroutes=num_reroutes,
+            stop_text=shown.stop_text,
             tool_calls=tool_calls,
         )
 

@@ -14,19 +14,20 @@ def prompt_tokens(request: GenerateRequest, codec: TextCodec) -> list[int]:
     """Return the token ids of what `request` asks.
 
     Raises:
-        BadInput: not exactly one of messages, prompt and token ids is given, it is empty, or tools
-            are given without messages.
+        BadInput: neither messages nor a prompt nor token ids are given, messages stand beside the
+            others, the prompt is empty, or tools are given without messages.
     """
-    given = [bool(request.messages), bool(request.prompt), bool(request.token_ids)]
-    if sum(given) != 1:
-        raise BadInput("give exactly one of messages, prompt and token_ids")
+    if bool(request.messages) == bool(request.prompt or request.token_ids):
+        raise BadInput("give either messages, or a prompt, token_ids or both")
     if request.messages:
         messages = [_template_message(message) for message in request.messages]
         tools = [_template_tool(tool) for tool in offered_tools(request)]
         return codec.encode_chat(messages, tools or None)
     if request.tools:
         raise BadInput("tools need messages: they are told to the model by its chat template")
-    token_ids = codec.encode(request.prompt) if request.prompt else list(request.token_ids)
+    if request.token_ids:
+        return [*request.token_ids, *codec.encode_continuation(request.prompt)]
+    token_ids = codec.encode(request.prompt)
     if not token_ids:
         raise BadInput("the prompt has no tokens")
     return token_ids

@@ -6,7 +6,7 @@ from gridnode.core.stopping import StopFilter
 def run(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
     stop = StopFilter(stops)
     shown = "".join(stop.push(piece) for piece in pieces)
-    return shown + stop.flush(), stop.is_stopped
+    return shown + stop.flush(), bool(stop.found)
 
 
 def test_text_without_a_stop_passes_whole() -> None:
