@@ -22,11 +22,11 @@ from gridnode.control.doorkeeper import Doorkeeper
 from gridnode.control.guard import guards
 from gridnode.control.interface import NodeControl
 from gridnode.control.login_page import login_routes
+from gridnode.control.ollama.routes import make_ollama_routes
 from gridnode.control.openai.routes import make_openai_routes
 from gridnode.control.operation import Operation, describe_operations
 from gridnode.control.readiness import Readiness, readiness
 from gridnode.control.schema import GenerateEvent, GenerateRequest, NodeStatus
-from gridnode.control.ollama.routes import make_ollama_routes
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
 from gridnode.errors import ErrorCode, GridError
