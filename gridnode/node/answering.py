@@ -37,7 +37,7 @@ class Answering:
         *,
         view: Callable[[], SwarmView],
         wait_change: Callable[[], Awaitable[None]],
-        codec: Callable[[ModelId], TextCodec],
+        codec: Callable[[ModelId], Awaitable[TextCodec]],
     ) -> None:
         self._links = links
         self._view = view
@@ -49,7 +49,7 @@ class Answering:
         """Yield the events of the answer to `request`; see `NodeControl.generate`."""
         started_at = asyncio.get_running_loop().time()
         model, num_blocks = self._resolve(request.model)
-        codec = self._codec(model)
+        codec = await self._codec(model)
         prompt_ids = prompt_tokens(request, codec)
         schema = constraint_schema(request)
         constraint = await asyncio.to_thread(codec.json_constraint, schema) if schema else None
@@ -98,7 +98,8 @@ class Answering:
         model, num_blocks = self._resolve(request.model)
         if bool(request.texts) == bool(request.token_ids):
             raise BadInput("give either texts or token_ids")
-        given = [self._codec(model).encode(text) for text in request.texts] or request.token_ids
+        codec = await self._codec(model)
+        given = [codec.encode(text) for text in request.texts] or request.token_ids
         if not all(given):
             raise BadInput("a text without tokens has no vector")
         context = self._context_tokens(model, num_blocks)

@@ -25,12 +25,11 @@ from gridnode.control.schema import (
 )
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState, Serving
-from gridnode.core.ids import ModelId, PeerId, short, show_peer
+from gridnode.core.ids import PeerId, short, show_peer
 from gridnode.core.swarm import SwarmState
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.requests import EngineConfig
-from gridnode.engine.text import TextCodec, load_text_codec
-from gridnode.errors import BadInput, GridError, NoCapacity, PeerLost, ProtocolError
+from gridnode.errors import GridError, NoCapacity, PeerLost, ProtocolError
 from gridnode.net.identity import load_or_create_identity
 from gridnode.net.interfaces import bind_host, reachable_addresses
 from gridnode.net.memory import MemoryNetwork
@@ -46,7 +45,8 @@ from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
 from gridnode.node.recorder import Recorder
 from gridnode.node.status import SwarmView
-from gridnode.wire.messages import Hello, OpenPush, OpenSession, StepKind, decode_message
+from gridnode.node.text_library import TextLibrary
+from gridnode.wire.messages import FindText, Hello, OpenPush, OpenSession, StepKind, decode_message
 
 logger = logging.getLogger("gridnode.node")
 
@@ -71,7 +71,6 @@ class Node:
         self._started_at = time.monotonic()
         self._engine: EngineSupervisor | None = None
         self._block_server: BlockServer | None = None
-        self._codec: TextCodec | None = None
         self._serving: Serving | None = None
         self._announced: tuple[PeerState, int] | None = None
         self._changed = asyncio.Event()
@@ -93,11 +92,12 @@ class Node:
             on_change=self._swarm_changed,
         )
         self._lan = Lan(self.links, swarm=config.swarm, mdns=config.mdns, on_change=self._membership.announce)
+        self._texts = TextLibrary(self.peer_id, self.links, swarm=lambda: self._membership.swarm)
         self._answering = Answering(
             self.links,
             view=self._view,
             wait_change=self._membership.wait_change,
-            codec=self._codec_of,
+            codec=self._texts.codec,
         )
 
     @property
@@ -282,8 +282,8 @@ class Node:
             return
         self._recorder.engine_changed(engine.state.value, engine.detail)
         is_ready = engine.state is EngineState.READY and engine.loaded is not None
-        if is_ready and self._codec is None and engine.loaded and engine.loaded.text_dir:
-            self._codec = load_text_codec(Path(engine.loaded.text_dir))
+        if is_ready and engine.loaded and engine.loaded.text_dir:
+            self._texts.own(self._serving.model, Path(engine.loaded.text_dir))
         self.state = PeerState.ONLINE if is_ready else PeerState.JOINING
         before = self._announced
         free = engine.free_cache_tokens
@@ -337,16 +337,6 @@ class Node:
     def _view(self) -> SwarmView:
         return SwarmView(me=self.peer_id, swarm=self._membership.swarm, connections=self.links.connections())
 
-    def _codec_of(self, model: ModelId) -> TextCodec:
-        if self._serving is None or self._serving.model != model:
-            raise BadInput(
-                f"this node has no tokenizer of {model.name}; ask a node that was started with "
-                f"'--model {model.name}'"
-            )
-        if self._codec is None:
-            raise NoCapacity(f"this node is still loading {model.name}; try again in a moment")
-        return self._codec
-
     def _engine_status(self) -> EngineStatus:
         engine = self._engine
         if engine is None:
@@ -377,6 +367,8 @@ class Node:
             message = decode_message(frame)
             if isinstance(message, Hello):
                 await self._membership.welcome(stream, message)
+            elif isinstance(message, FindText):
+                await self._texts.serve(stream, message)
             elif isinstance(message, OpenSession) and self._block_server is None:
                 await refuse(stream, NoCapacity("this node serves no blocks"))
             elif isinstance(message, OpenSession) and self._block_server:

@@ -19,6 +19,7 @@ from gridnode.core.ids import PEER_ID_BYTES, SESSION_ID_BYTES, PeerId, SessionId
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import ErrorCode, ProtocolError
+from gridnode.units import MIB
 from gridnode.wire.codec import MessageCodec, TypedMessage
 from gridnode.wire.frames import Frame
 from gridnode.wire.tensors import TensorHeader
@@ -33,6 +34,9 @@ MAX_HOPS = 128
 # Rows of one session; tokens of one session (2 M: the longest contexts that models claim).
 MAX_BATCH = 64
 MAX_SESSION_TOKENS = 2**21
+# The files of the largest tokenizers (250 thousand words) are 35 MB together.
+MAX_TEXT_BYTES = 64 * MIB
+MAX_TEXT_FILES = 16
 
 ShortText = Annotated[str, Meta(max_length=MAX_TEXT_CHARACTERS)]
 PeerIdField = Annotated[PeerId, Meta(min_length=PEER_ID_BYTES, max_length=PEER_ID_BYTES)]
@@ -54,6 +58,9 @@ class MessageType(IntEnum):
     OPEN_PUSH = 0x23
     STEP = 0x24
     STEP_RESULT = 0x25
+    FIND_TEXT = 0x30
+    TEXT_FOUND = 0x31
+    FILE_PIECE = 0x32
 
 
 class StepKind(StrEnum):
@@ -192,11 +199,69 @@ class StepResult(TypedMessage):
     trace: Annotated[tuple[HopTrace, ...], Meta(max_length=MAX_HOPS)] = ()
 
 
-Message = Hello | Announce | OpenSession | SessionOpened | Refused | OpenPush | Step | StepResult
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindText(TypedMessage):
+    """First message of a stream: asks for tokenizer and chat template of a model.
+
+    Answered by `TextFound` and the `FilePiece`s of the files, one file behind the other, or by `Refused`.
+    """
+
+    type: ClassVar[int] = MessageType.FIND_TEXT
+    manifest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """A file that follows."""
+
+    name: Annotated[str, Meta(max_length=64)]
+    num_bytes: Annotated[int, Meta(ge=0, le=MAX_TEXT_BYTES)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFound(TypedMessage):
+    """The files of a tokenizer."""
+
+    type: ClassVar[int] = MessageType.TEXT_FOUND
+    files: Annotated[tuple[FileEntry, ...], Meta(max_length=MAX_TEXT_FILES)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePiece(TypedMessage):
+    """The next bytes of a file, in the body."""
+
+    type: ClassVar[int] = MessageType.FILE_PIECE
+
+
+Message = (
+    Hello
+    | Announce
+    | OpenSession
+    | SessionOpened
+    | Refused
+    | OpenPush
+    | Step
+    | StepResult
+    | FindText
+    | TextFound
+    | FilePiece
+)
 M = TypeVar("M", bound=Message)
 
 _CODEC: MessageCodec[Message] = MessageCodec(
-    (Hello, Announce, OpenSession, SessionOpened, Refused, OpenPush, Step, StepResult)
+    (
+        Hello,
+        Announce,
+        OpenSession,
+        SessionOpened,
+        Refused,
+        OpenPush,
+        Step,
+        StepResult,
+        FindText,
+        TextFound,
+        FilePiece,
+    )
 )
 
 

@@ -1,0 +1,75 @@
+"""Nodes that serve nothing answer all the same: peers give them tokenizer and chat template."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from nodes import ask, collect, running_swarm
+
+from gridnode.control.schema import GenerateRequest
+from gridnode.core.spans import Span
+from gridnode.errors import NoCapacity, PeerLost, ProtocolError
+from gridnode.node import text_library
+from gridnode.wire.codec import encode_message
+from gridnode.wire.messages import FindText, Refused, expect_message
+
+pytestmark = pytest.mark.swarm
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No tokenizer was fetched before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "gridnode"
+
+
+def test_a_node_without_blocks_answers_like_one_that_has_them(tiny_llama: Path, empty_cache: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
+            bare = await swarm.start(None, serves=False)
+            await swarm.wait_ready()
+            request = GenerateRequest(prompt="w5 w6 w7", max_tokens=8, ignore_eos=True)
+            expected = await collect(swarm.nodes[0], request)
+            answer = await collect(bare, request)
+            assert (answer.text, answer.token_ids) == (expected.text, expected.token_ids)
+            [fetched] = (empty_cache / "text").iterdir()
+            assert {"tokenizer.json", "config.json"} <= {file.name for file in fetched.iterdir()}
+            # The next start of that node needs nobody: the files are kept.
+            again = await swarm.start(None, serves=False)
+            await swarm.wait_ready()
+            assert (await ask(again, [1, 2, 3])).token_ids
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_without_the_files_says_so(tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 4)]) as swarm:
+            [server] = swarm.nodes
+            bare = await swarm.start(None, serves=False)
+            await swarm.wait_ready()
+            connection = await bare.links.connect(server.peer_id, (server.address,))
+            stream = await connection.open_stream()
+            await stream.send(encode_message(FindText(manifest="0" * 64)))
+            assert expect_message(await stream.receive(), Refused).code == "no_capacity"
+            [model] = server.swarm.models()
+            with pytest.raises(NoCapacity, match="nobody else serves it"):
+                await text_library.TextLibrary(
+                    server.peer_id, server.links, swarm=lambda: server.swarm
+                ).codec(model)
+
+    asyncio.run(scenario())
+
+
+def test_more_than_the_limit_is_not_taken(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 4)]) as swarm:
+            bare = await swarm.start(None, serves=False)
+            await swarm.wait_ready()
+            monkeypatch.setattr(text_library, "MAX_TEXT_BYTES", 100)
+            with pytest.raises((NoCapacity, ProtocolError, PeerLost)):
+                await collect(bare, GenerateRequest(prompt="w5", max_tokens=1))
+
+    asyncio.run(scenario())
