@@ -130,10 +130,10 @@ class Answering:
         view = self._view()
         return view.context_tokens(view.route(model, num_blocks, cache_tokens=0))
 
-    def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
+    async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
         """Return the token ids of the prompt; see `NodeControl.tokenize`."""
         model, _ = self._resolve(request.model)
-        return tuple(prompt_tokens(request, self._codec(model)))
+        return tuple(prompt_tokens(request, await self._codec(model)))
 
     def _resolve(self, wanted: str) -> tuple[ModelId, int]:
         """Return the model that `wanted` names: by name, last part of the name, or start of the manifest."""

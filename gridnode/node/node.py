@@ -226,7 +226,7 @@ class Node:
 
     async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
         """Return the tokens of a prompt; see `NodeControl.tokenize`."""
-        return self._answering.tokenize(request)
+        return await self._answering.tokenize(request)
 
     async def _serve(self, group: asyncio.TaskGroup) -> None:
         """Serve the blocks that this node was told, or chooses, until cancelled.
