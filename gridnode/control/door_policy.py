@@ -14,13 +14,13 @@ from gridnode.config import NodeConfig
 from gridnode.control.key_file import KeyFile
 from gridnode.control.keys import Scope
 
-# What a login page and a load balancer need, and files that are the same on every node.
-_OPEN_PATHS = frozenset({"/health", "/login", "/logout", "/favicon.ico"})
+# What a login page and a load balancer need, and what is the same on every node.
+_OPEN_PATHS = frozenset({"/health", "/login", "/logout", "/favicon.ico", "/openapi.json"})
 _OPEN_PREFIX = "/static/"
 
-# Everything under /v1/ is for programs that talk to models (OpenAI, Anthropic), and so are these:
-# the page, our own requests, and those of Ollama and Petals.
-_CHAT_PREFIX = "/v1/"
+# For programs that talk to models (OpenAI, Anthropic), and for what the page Chat asks.
+_CHAT_PREFIXES = ("/v1/", "/chat/")
+# The page, our own requests, and those of Ollama and Petals.
 _CHAT_PATHS = frozenset(
     {
         "/chat",
@@ -79,7 +79,7 @@ def needed_scope(method: str, path: str) -> Scope | None:
     """
     if path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX):
         return None
-    if path in _CHAT_PATHS or path.startswith(_CHAT_PREFIX):
+    if path in _CHAT_PATHS or path.startswith(_CHAT_PREFIXES):
         return Scope.CHAT
     return Scope.MONITOR if method in ("GET", "HEAD") else Scope.ADMIN
 

@@ -29,7 +29,10 @@ _GUARDED = ("http", "websocket")
 # RFC 6455, section 7.4.1: the connection violates a policy.
 _POLICY_VIOLATION = 1008
 # Beside those that every page may read.
-_EXPOSED_HEADERS = ("Retry-After", "Server-Timing", "X-Gridnode-Route", "X-Gridnode-Context")
+_EXPOSED_HEADERS = (
+    *("Retry-After", "Server-Timing"),
+    *("X-Gridnode-Route", "X-Gridnode-Context", "X-Gridnode-Reroutes"),
+)
 
 
 def guards(policy: DoorPolicy, doorkeeper: Doorkeeper) -> list[Middleware]:

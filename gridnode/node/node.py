@@ -43,6 +43,7 @@ from gridnode.node.history_file import HistoryFile
 from gridnode.node.lan import Lan
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
+from gridnode.node.prompt_log import log_texts, logged
 from gridnode.node.recorder import Recorder
 from gridnode.node.status import SwarmView
 from gridnode.node.text_library import TextLibrary
@@ -206,7 +207,8 @@ class Node:
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Answer `request`; see `NodeControl.generate`."""
-        return self._recorder.follow(self._answering.run(request))
+        events = self._recorder.follow(self._answering.run(request))
+        return logged(request, events) if self.config.log_prompts else events
 
     async def reach(self, peer_id: str) -> float | None:
         """Return the round-trip time to a peer; see `NodeControl.reach`."""
@@ -222,6 +224,8 @@ class Node:
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """Return a vector for each text; see `NodeControl.embed`."""
+        if self.config.log_prompts:
+            log_texts(request.texts)
         return await self._answering.embed(request)
 
     async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:

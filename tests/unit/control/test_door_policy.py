@@ -23,6 +23,7 @@ from gridnode.control.keys import Scope
         ("GET", "/api/v1/status", Scope.MONITOR),
         ("HEAD", "/api/v1/events", Scope.MONITOR),
         ("GET", "/chat", Scope.CHAT),
+        ("GET", "/chat/models", Scope.CHAT),
         ("POST", "/v1/chat/completions", Scope.CHAT),
         ("GET", "/v1/models", Scope.CHAT),
         ("POST", "/api/chat", Scope.CHAT),
