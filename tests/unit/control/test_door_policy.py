@@ -30,7 +30,7 @@ from gridnode.control.keys import Scope
         ("POST", "/api/v1/run", Scope.CHAT),
         ("GET", "/api/v2/generate", Scope.CHAT),
         ("DELETE", "/api/delete", Scope.ADMIN),
-        ("POST", "/api/pull", Scope.ADMIN),
+        ("POST", "/api/create", Scope.ADMIN),
         ("PUT", "/static", Scope.ADMIN),
         ("POST", "/healthy", Scope.ADMIN),
     ],
