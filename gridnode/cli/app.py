@@ -10,8 +10,13 @@ import typer
 
 from gridnode.cli import config_commands, keys_commands
 from gridnode.cli.chat_command import chat
+from gridnode.cli.completion_command import completion
 from gridnode.cli.demo_command import demo
 from gridnode.cli.ending import ending
+from gridnode.cli.logs_command import logs
+from gridnode.cli.models_command import models
+from gridnode.cli.peers_command import peers
+from gridnode.cli.ps_command import ps
 from gridnode.cli.run_command import run
 from gridnode.cli.status_command import status
 from gridnode.cli.top_command import top
@@ -37,7 +42,7 @@ def create_app() -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, run, chat, status, top, demo, version):
+    for command in (up, run, chat, status, peers, ps, models, logs, top, demo, completion, version):
         app.command()(_ended(command))
     app.add_typer(
         _group("Look at the configuration, and change it.", config_commands.COMMANDS), name="config"

@@ -17,9 +17,15 @@ def status_view(status: NodeStatus) -> RenderableType:
     parts: list[RenderableType] = [_peers(status)]
     if status.engine.state not in ("none", "ready"):
         parts.append(Text(describe_engine(status.engine), style="yellow"))
-    parts += [Text(""), _models(status)] if status.models else [_no_model(status)]
-    parts += [hint for model in status.models if (hint := gap_hint(model, status))]
-    return Group(*parts)
+    return Group(*parts, *([Text("")] if status.models else []), models_view(status))
+
+
+def models_view(status: NodeStatus) -> RenderableType:
+    """Return one line per model of the swarm, and what to do about its gaps."""
+    if not status.models:
+        return _no_model(status)
+    hints = [hint for model in status.models if (hint := gap_hint(model, status))]
+    return Group(_models(status), *hints)
 
 
 def _peers(status: NodeStatus) -> Table:

@@ -161,9 +161,11 @@ class Worker:
             )
 
         self._engine = Engine(request.config, on_progress=report)
+        load_s = time.perf_counter() - started_at
+        logger.info("loaded blocks %s of %s in %.1f s", request.config.span, request.config.location, load_s)
         return self._engine.describe(
             request.number,
-            load_s=time.perf_counter() - started_at,
+            load_s=load_s,
             resident_bytes=psutil.Process().memory_info().rss,
         )
 
