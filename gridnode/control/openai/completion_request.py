@@ -6,19 +6,17 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from gridnode.control.openai.content import Text
 from gridnode.control.openai.errors import BadField
 from gridnode.control.openai.fields import FieldRules, Refused
+from gridnode.control.openai.prompts import Prompts, split_prompts
 from gridnode.control.openai.sampling_fields import HARMLESS, MAX_CHOICES, ChoiceFields
-from gridnode.control.schema import MAX_PROMPT_CHARACTERS, MAX_TOP_LOGPROBS, GenerateRequest
-
-TokenIds = tuple[Annotated[int, Meta(ge=0)], ...]
+from gridnode.control.schema import MAX_TOP_LOGPROBS, GenerateRequest
 
 
 class CompletionRequest(ChoiceFields, kw_only=True, frozen=True):
     """Body of `POST /v1/completions`."""
 
-    prompt: Text | Annotated[tuple[int | str | TokenIds, ...], Meta(max_length=MAX_PROMPT_CHARACTERS)]
+    prompt: Prompts
     """One text, several texts, one list of token ids, or several."""
 
     max_tokens: Annotated[int, Meta(ge=1)] = 16
@@ -27,26 +25,6 @@ class CompletionRequest(ChoiceFields, kw_only=True, frozen=True):
 
     ignore_eos: bool = False
     """Not in OpenAI's API: go on behind the model's own end, for measurements."""
-
-    def prompts(self) -> list[str | TokenIds]:
-        """Return every prompt.
-
-        Raises:
-            BadField: there is none, or one is empty.
-        """
-        given = self.prompt
-        found: list[str | TokenIds]
-        if isinstance(given, str):
-            found = [given]
-        elif given and all(isinstance(item, int) for item in given):
-            found = [tuple(item for item in given if isinstance(item, int))]
-        else:
-            found = [item for item in given if not isinstance(item, int)]
-            if len(found) != len(given):
-                raise BadField("'prompt' mixes token ids with prompts", param="prompt")
-        if not found or not all(found):
-            raise BadField("'prompt' is empty: give a text or token ids to continue", param="prompt")
-        return found
 
 
 COMPLETION_FIELDS = FieldRules(
@@ -66,7 +44,7 @@ def completion_requests(wanted: CompletionRequest) -> tuple[GenerateRequest, ...
     Raises:
         BadField: a prompt is empty, or there are too many answers to give.
     """
-    prompts = wanted.prompts()
+    prompts = split_prompts(wanted.prompt, param="prompt")
     if len(prompts) * wanted.n > MAX_CHOICES:
         raise BadField(
             f"{len(prompts)} prompts with {wanted.n} answers each are too many for one request: "

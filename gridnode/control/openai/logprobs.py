@@ -45,15 +45,26 @@ class TextLogprobs(msgspec.Struct, frozen=True, kw_only=True):
     """Where each token begins in the answer, in characters."""
 
 
-def token_logprobs(chosen: Sequence[ChosenLogprob]) -> list[TokenLogprob]:
-    """Return one record for each chosen token."""
+def token_logprobs(
+    chosen: Sequence[ChosenLogprob], *, of_half_character: list[int] | None = None
+) -> list[TokenLogprob]:
+    """Return one record for each chosen token.
+
+    Args:
+        of_half_character: The bytes of a token that is a part of a character: nobody knows them here.
+    """
+
+    def utf8(logprob: Logprob) -> list[int] | None:
+        is_half = "\N{REPLACEMENT CHARACTER}" in logprob.text
+        return of_half_character if is_half else list(logprob.text.encode())
+
     return [
         TokenLogprob(
             token=item.chosen.text,
-            bytes=_utf8(item.chosen),
+            bytes=utf8(item.chosen),
             logprob=item.chosen.logprob,
             top_logprobs=[
-                TopLogprob(token=top.text, bytes=_utf8(top), logprob=top.logprob) for top in item.top
+                TopLogprob(token=top.text, bytes=utf8(top), logprob=top.logprob) for top in item.top
             ],
         )
         for item in chosen
@@ -72,7 +83,3 @@ def text_logprobs(chosen: Sequence[ChosenLogprob], *, offset: int) -> TextLogpro
         top_logprobs=[{top.text: top.logprob for top in (item.chosen, *item.top)} for item in chosen],
         text_offset=offsets,
     )
-
-
-def _utf8(logprob: Logprob) -> list[int] | None:
-    return None if "\N{REPLACEMENT CHARACTER}" in logprob.text else list(logprob.text.encode())

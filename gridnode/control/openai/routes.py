@@ -24,9 +24,19 @@ from gridnode.control.openai.completion_request import (
     CompletionRequest,
     completion_requests,
 )
+from gridnode.control.openai.embeddings import (
+    EMBEDDING_FIELDS,
+    EmbeddingList,
+    EmbeddingRequest,
+    embed_request,
+    embedding_list,
+)
 from gridnode.control.openai.errors import ApiErrorAnswer, BadField, api_error_response
 from gridnode.control.openai.fields import decode_fields
 from gridnode.control.openai.models import ModelList, ModelObject, find_model, list_models
+from gridnode.control.openai.responses_answer import ResponseObject, whole_response
+from gridnode.control.openai.responses_request import RESPONSE_FIELDS, ResponseRequest, response_request
+from gridnode.control.openai.responses_stream import ResponseEncoder, ResponseEvent
 from gridnode.control.openai.streaming import ChunkEncoder
 from gridnode.control.operation import Endpoint, Operation
 from gridnode.control.schema import MAX_TOOLS, GenerateRequest
@@ -56,6 +66,23 @@ def make_openai_routes(control: NodeControl) -> list[Operation]:
             Completion,
             body=CompletionRequest,
             events=[Completion],
+        ),
+        _operation(
+            "POST",
+            "/v1/responses",
+            ask.responses,
+            "Answer a conversation of items",
+            ResponseObject,
+            body=ResponseRequest,
+            events=[ResponseEvent],
+        ),
+        _operation(
+            "POST",
+            "/v1/embeddings",
+            ask.embeddings,
+            "Turn texts into vectors",
+            EmbeddingList,
+            body=EmbeddingRequest,
         ),
     ]
 
@@ -89,6 +116,26 @@ class _Endpoints:
             return self._stream(request, asked, encoder)
         return self._whole(request, asked, lambda answers: whole_completion(answers, wanted.n))
 
+    async def responses(self, request: Request) -> Response:
+        wanted = decode_fields(await read_body(request), RESPONSE_FIELDS)
+        asked = response_request(wanted)
+        if wanted.stream:
+            return AnswerStream(
+                self._control.generate(asked),
+                encoder=ResponseEncoder(wanted),
+                closing=request.app.state.closing,
+            )
+        return self._whole(request, [asked], lambda answers: whole_response(wanted, answers[0]))
+
+    async def embeddings(self, request: Request) -> Response:
+        wanted = decode_fields(await read_body(request), EMBEDDING_FIELDS)
+        asked = embed_request(wanted)
+
+        async def make() -> Response:
+            return json_response(embedding_list(await self._control.embed(asked), wanted.encoding_format))
+
+        return WholeAnswer(make, refuse=api_error_response, closing=request.app.state.closing)
+
     def _stream(self, request: Request, asked: Sequence[GenerateRequest], encoder: ChunkEncoder) -> Response:
         choices = run_choices(self._control, asked)
         return AnswerStream(choices, encoder=encoder, closing=request.app.state.closing)
@@ -97,7 +144,7 @@ class _Endpoints:
         self,
         request: Request,
         asked: Sequence[GenerateRequest],
-        summarize: Callable[[list[CollectedAnswer]], ChatCompletion | Completion],
+        summarize: Callable[[list[CollectedAnswer]], ChatCompletion | Completion | ResponseObject],
     ) -> Response:
         async def make() -> Response:
             answers = await collect_choices(run_choices(self._control, asked), len(asked))
