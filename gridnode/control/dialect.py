@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gridnode.control.answer_figures import answer_figures, whole_headers
+from gridnode.control.answer_figures import whole_headers
 from gridnode.control.answer_stream import AnswerStream, StreamEncoder, WholeAnswer
 from gridnode.control.collected_answer import CollectedAnswer, collect_answer
 from gridnode.control.door_errors import ErrorBody, describe_error
@@ -59,7 +59,7 @@ def whole_answer(
     async def make() -> Response:
         answer = await collect_answer(events)
         response = json_response(describe(answer))
-        response.headers.update(whole_headers(answer_figures(answer.started, answer.finished)))
+        response.headers.update(whole_headers(answer.figures))
         return response
 
     return WholeAnswer(make, refuse=refuse, closing=request.app.state.closing)

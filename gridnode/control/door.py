@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from gridnode import __version__
 from gridnode.control.answer_stream import AnswerStream
+from gridnode.control.anthropic.routes import make_anthropic_routes
 from gridnode.control.door_errors import ErrorBody, describe_error
 from gridnode.control.door_policy import THIS_COMPUTER, DoorPolicy
 from gridnode.control.door_request import BodyTooLarge, decode_request, read_body
@@ -92,6 +93,7 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
             events=get_args(GenerateEvent),
         ),
         *make_openai_routes(control),
+        *make_anthropic_routes(control),
         *make_event_routes(control),
         *make_ollama_routes(control),
         Route("/openapi.json", openapi),

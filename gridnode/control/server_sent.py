@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from starlette.responses import Response
 
+from gridnode.control.answer_figures import describe_route
 from gridnode.control.door_errors import ErrorBody
 from gridnode.control.door_response import error_response
 from gridnode.control.schema import (
@@ -44,6 +45,13 @@ def encode_event(event: GenerateEvent) -> bytes:
 def comment(text: str) -> bytes:
     """Return `text` as a comment, which readers skip and people see in `curl -N`."""
     return b": %s\n\n" % " ".join(text.split()).encode()
+
+
+def progress_comment(event: Waiting | Rerouted) -> bytes:
+    """Return what a reader may want to know and clients skip: the place in the line, a new route."""
+    if isinstance(event, Waiting):
+        return comment(f"waiting, {event.position} answers are served first: {event.text}")
+    return comment(f"rerouted to {describe_route(event.route)}")
 
 
 class EventEncoder:

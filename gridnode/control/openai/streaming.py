@@ -12,27 +12,19 @@ from starlette.responses import Response
 from gridnode.control.answer_figures import (
     AnswerFigures,
     answer_figures,
-    describe_route,
     start_headers,
 )
 from gridnode.control.door_errors import ErrorBody
 from gridnode.control.openai.choices import ChoiceEvent
 from gridnode.control.openai.errors import api_error, api_error_response
 from gridnode.control.openai.usage import Usage, usage_of
-from gridnode.control.schema import Delta, Finished, Rerouted, Started, Waiting
-from gridnode.control.server_sent import EVENT_STREAM, KEEP_ALIVE, comment
+from gridnode.control.schema import Delta, Finished, Started
+from gridnode.control.server_sent import EVENT_STREAM, KEEP_ALIVE, progress_comment
 
 
 def data_line(record: Any) -> bytes:
     """Return `record` as one server-sent event without a name."""
     return b"data: %s\n\n" % msgspec.json.encode(record)
-
-
-def progress_comment(event: Waiting | Rerouted) -> bytes:
-    """Return what a reader may want to know and clients skip: the place in the line, a new route."""
-    if isinstance(event, Waiting):
-        return comment(f"waiting, {event.position} answers are served first: {event.text}")
-    return comment(f"rerouted to {describe_route(event.route)}")
 
 
 class ChunkEncoder(ABC):
