@@ -104,8 +104,14 @@ class FakeHistory:
     sampled: dict[str, tuple[Sample, ...]] = field(default_factory=dict)
     worked: tuple[Work, ...] = ()
 
-    async def activity(self, *, before: int | None = None, limit: int = 50) -> tuple[Activity, ...]:
-        return tuple(a for a in self.activities if before is None or a.number < before)[:limit]
+    async def activity(
+        self, *, before: int | None = None, limit: int = 50, peer_id: str = "", kind: str = ""
+    ) -> tuple[Activity, ...]:
+        return tuple(
+            a
+            for a in self.activities
+            if (before is None or a.number < before) and peer_id in ("", a.peer_id) and kind in ("", a.kind)
+        )[:limit]
 
     async def samples(self, peer_id: str) -> tuple[Sample, ...]:
         return self.sampled.get(peer_id, ())

@@ -66,8 +66,15 @@ class Work:
 class History(Protocol):
     """Reads what a node remembers. Old records are forgotten; what is left survives restarts."""
 
-    async def activity(self, *, before: int | None = None, limit: int = 50) -> tuple[Activity, ...]:
-        """Return what happened, newest first, from the one before number `before` on."""
+    async def activity(
+        self, *, before: int | None = None, limit: int = 50, peer_id: str = "", kind: str = ""
+    ) -> tuple[Activity, ...]:
+        """Return what happened, newest first, from the one before number `before` on.
+
+        Args:
+            peer_id: Only what is about this peer, if given.
+            kind: Only what is of this kind, if given.
+        """
         ...
 
     async def samples(self, peer_id: str) -> tuple[Sample, ...]:

@@ -128,6 +128,9 @@ class ModelStatus:
     route: str
     """Route of the next session, for people; empty if there is none."""
 
+    route_peers: tuple[str, ...] = ()
+    """Full ids of the hops of `route`, in order."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStatus:

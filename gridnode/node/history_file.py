@@ -60,12 +60,14 @@ class HistoryFile:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
         self._database: sqlite3.Connection | None = None
 
-    async def activity(self, *, before: int | None = None, limit: int = 50) -> tuple[Activity, ...]:
+    async def activity(
+        self, *, before: int | None = None, limit: int = 50, peer_id: str = "", kind: str = ""
+    ) -> tuple[Activity, ...]:
         """See `History.activity`; at most `MAX_LIMIT` at once."""
         rows = await self._read(
             "SELECT at, kind, peer_id, public_name, text, number FROM activity"
-            " WHERE number < ? ORDER BY number DESC LIMIT ?",
-            (before if before is not None else 1 << 62, max(0, min(limit, MAX_LIMIT))),
+            " WHERE number < ?1 AND ?2 IN ('', peer_id) AND ?3 IN ('', kind) ORDER BY number DESC LIMIT ?4",
+            (before if before is not None else 1 << 62, peer_id, kind, max(0, min(limit, MAX_LIMIT))),
         )
         return tuple(
             Activity(at=at, kind=kind, peer_id=peer_id, public_name=name, text=text, number=number)

@@ -88,6 +88,7 @@ class SwarmView:
             min_replicas=min(self.swarm.coverage(model, num_blocks), default=0),
             context_tokens=self.context_tokens(route) if route else 0,
             route=" > ".join(f"{short(hop.peer_id)} {hop.span}" for hop in route.hops) if route else "",
+            route_peers=tuple(show_peer(hop.peer_id) for hop in route.hops) if route else (),
         )
 
     def context_tokens(self, route: Route) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,6 +13,8 @@ from starlette.types import Scope
 
 from gridnode import __version__
 from gridnode.units import format_bytes, format_seconds
+from gridnode_web.topology import cache_use
+from gridnode_web.wording import ago, count, iso, milliseconds, plain
 
 _HERE = Path(__file__).parent
 
@@ -39,19 +40,10 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# What peers call themselves, on a page of many of them.
-MAX_SHOWN_CHARACTERS = 40
 
 
-def plain(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
-    """Return what a stranger wrote as one short line: no control or direction characters, cut with `…`.
-
-    Escaping is the templates' part.
-    """
-    # Other (C*) are controls, formats such as right-to-left overrides, surrogates; Z* but the space, lines.
-    shown = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 4 * limit])
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+def _capitalize_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _environment() -> Environment:
@@ -62,7 +54,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=plain, bytes=format_bytes, seconds=format_seconds)
+    environment.filters.update(
+        ago=ago,
+        bytes=format_bytes,
+        cache_use=cache_use,
+        capitalize_first=_capitalize_first,
+        count=count,
+        iso=iso,
+        ms=milliseconds,
+        plain=plain,
+        seconds=format_seconds,
+    )
     environment.globals.update(gridnode_version=__version__)
     return environment
 

@@ -81,6 +81,8 @@ def test_activity_is_read_newest_first_in_pages(tmp_path: Path) -> None:
         assert [a.text for a in newest] == ["4", "3"]
         older = await history.activity(before=newest[-1].number, limit=10_000)
         assert [a.text for a in older] == ["2", "1", "0"]
+        assert len(await history.activity(peer_id="p" * 52, kind="joined")) == 5
+        assert await history.activity(peer_id="q" * 52) == await history.activity(kind="left") == ()
 
     with_history(tmp_path / "h", scenario)
 

@@ -1,0 +1,115 @@
+// Keeps a page as it would be if it were loaded now. The node says that something changed; the page is
+// asked for again, as anybody without scripts would, and only what differs is put in place.
+import { Idiomorph } from "./vendor/idiomorph.esm.js";
+import { windowStart, fitWindow, onWindowWanted } from "./rows.js";
+
+const MIN_INTERVAL_MS = 400; // between two loads of the page
+const PATIENCE_MS = 1500; // a node that is asked to restart is back by then, and nobody need know
+
+const banner = document.getElementById("offline");
+let loading = false;
+let wanted = false;
+let lastSeen = new Date();
+let silence = null;
+let events = null;
+
+function address() {
+  const url = new URL(location.href);
+  const first = windowStart();
+  if (first !== null) url.searchParams.set("from", first);
+  return url;
+}
+
+async function refresh() {
+  wanted = true;
+  if (loading) return;
+  loading = true;
+  try {
+    while (wanted) {
+      wanted = false;
+      const response = await fetch(address(), { cache: "no-store" });
+      if (response.headers.get("content-type")?.startsWith("text/html")) show(await response.text());
+      await new Promise((done) => setTimeout(done, MIN_INTERVAL_MS));
+    }
+  } catch {
+    // The node went away in the middle; the stream of events says so, and says when it is back.
+  } finally {
+    loading = false;
+  }
+}
+
+function show(html) {
+  const next = new DOMParser().parseFromString(html, "text/html").getElementById("main");
+  if (!next) return;
+  Idiomorph.morph(document.getElementById("main"), next.innerHTML, {
+    morphStyle: "innerHTML",
+    ignoreActiveValue: true,
+    callbacks: {
+      // What a reader opened stays open.
+      beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
+    },
+  });
+  fitWindow();
+}
+
+function online() {
+  clearTimeout(silence);
+  silence = null;
+  banner.hidden = true;
+  lastSeen = new Date();
+}
+
+function offline() {
+  if (silence !== null) return;
+  const since = lastSeen;
+  silence = setTimeout(() => {
+    banner.textContent =
+      `The node does not answer. What you see is from ${since.toLocaleTimeString()}; ` +
+      "this page goes on by itself when the node is back.";
+    banner.hidden = false;
+  }, PATIENCE_MS);
+}
+
+function listen() {
+  if (events) return;
+  events = new EventSource("/api/v1/events?brief=1");
+  events.addEventListener("changed", () => {
+    online();
+    refresh();
+  });
+  events.addEventListener("error", () => {
+    offline();
+    // A node that answers with an error ends the stream for good; ask again later.
+    if (events?.readyState === EventSource.CLOSED) {
+      events = null;
+      setTimeout(listen, 3000);
+    }
+  });
+}
+
+// Browsers keep six connections to a node: pages that nobody looks at give theirs back.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    events?.close();
+    events = null;
+  } else {
+    listen();
+  }
+});
+
+for (const form of document.querySelectorAll("[data-live-form]")) {
+  let pause = null;
+  form.addEventListener("input", () => {
+    clearTimeout(pause);
+    pause = setTimeout(() => {
+      const url = new URL(form.action);
+      for (const [name, value] of new FormData(form)) if (value) url.searchParams.set(name, value);
+      history.replaceState(null, "", url);
+      refresh();
+    }, 150);
+  });
+}
+
+onWindowWanted(refresh);
+fitWindow();
+listen();
