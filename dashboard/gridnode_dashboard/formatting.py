@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.text import Text
@@ -9,6 +10,7 @@ from rich.text import Text
 from gridnode.control.schema import HopStatus
 
 MAX_NAME_CHARACTERS = 32
+BARS = "▁▂▃▄▅▆▇█"
 # A meter turns yellow, then red, when little is left.
 WARN_SHARE, ALARM_SHARE = 0.75, 0.9
 
@@ -42,6 +44,17 @@ def meter(used: float, limit: float, width: int) -> Text:
     full = round(share * width)
     colour = "green" if share < WARN_SHARE else "yellow" if share < ALARM_SHARE else "red"
     return Text.assemble(("━" * full, colour), ("━" * (width - full), "grey37"), end="")
+
+
+def bars(values: Sequence[float], top: float, width: int) -> str:
+    """Return the newest `width` of `values` as a line of bars from 0 to `top`, newest at the right.
+
+    Textual's Sparkline begins at the least value: 88 t/s beside 89 would look like nothing.
+    """
+    shown = values[-width:] if width > 0 else ()
+    steps = len(BARS) - 1
+    cells = (BARS[min(steps, math.ceil(value / top * steps)) if top > 0 else 0] for value in shown)
+    return "".join(cells).rjust(max(width, 0))
 
 
 def format_route(hops: Sequence[HopStatus]) -> str:
