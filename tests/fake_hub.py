@@ -26,6 +26,15 @@ class FakeHub(ThreadingHTTPServer):
         self.downloaded: list[str] = []
         """Names of the files that were fetched whole."""
 
+        self.resumed: list[str] = []
+        """Names of the files that were asked for from some byte on, to their end."""
+
+        self.breaks_after_bytes: int | None = None
+        """Weight files break off after so many bytes of one answer."""
+
+        self.damages = False
+        """The first byte of weight files is wrong."""
+
     @property
     def url(self) -> str:
         """What HF_ENDPOINT has to be."""
@@ -115,10 +124,14 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {first}-{end}/{len(data)}"
             if int(first) == 0 and end == len(data) - 1 and len(data) > 100_000:
                 self.server.downloaded.append(name)
+            if int(first) and end == len(data) - 1:
+                self.server.resumed.append(name)
             self._send(206, data[int(first) : end + 1], headers, with_body)
             return
         if with_body:
             self.server.downloaded.append(name)
+        if self.server.damages and file.suffix == ".safetensors":
+            data = b"x" + data[1:]
         self._send(200, data, headers, with_body)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], with_body: bool) -> None:
@@ -126,7 +139,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-        if with_body:
+        limit = self.server.breaks_after_bytes
+        if with_body and limit is not None and limit < len(body) and "Accept-Ranges" in headers:
+            self.wfile.write(body[:limit])
+            self.close_connection = True
+        elif with_body:
             self.wfile.write(body)
 
 

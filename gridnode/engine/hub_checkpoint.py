@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from huggingface_hub import HfApi, constants, get_safetensors_metadata, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, get_safetensors_metadata, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -17,6 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from gridnode.engine.checkpoint import TensorEntry
+from gridnode.engine.hub_download import WeightFile, fetch
 from gridnode.engine.safetensors_checkpoint import (
     CONFIG_FILE,
     SafetensorsCheckpoint,
@@ -41,11 +44,31 @@ class _HubIndex(msgspec.Struct, frozen=True):
     tensors: dict[str, TensorEntry]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubModel:
+    """One commit of a repository: its small files are here, its weights are described."""
+
+    checkpoint: SafetensorsCheckpoint
+    directory: Path
+    """Of the small files."""
+
+    weight_files: Mapping[str, WeightFile]
+
+
 def open_hub(repository: str) -> SafetensorsCheckpoint:
     """Return the checkpoint of a Hub repository. Offline mode (`HF_HUB_OFFLINE`) uses what is cached.
 
     Raises:
         BadCheckpoint: the repository does not exist, cannot be reached, or holds no safetensors.
+    """
+    return find_hub_model(repository).checkpoint
+
+
+def find_hub_model(repository: str) -> HubModel:
+    """Return what is known of a repository without its weights.
+
+    Raises:
+        BadCheckpoint: as `open_hub`.
     """
     try:
         directory = Path(snapshot_download(repository, allow_patterns=_SMALL_FILES))
@@ -56,24 +79,32 @@ def open_hub(repository: str) -> SafetensorsCheckpoint:
             f"{repository!r} is neither a local directory, nor a GGUF file, nor a Hub repository that can be "
             f"reached now: {reason}"
         ) from exc
+    weight_files = {
+        name: WeightFile(
+            repository=repository,
+            commit=directory.name,
+            name=name,
+            sha256=sha256,
+            size_bytes=index.file_bytes.get(name, 0),
+        )
+        for name, sha256 in index.file_hashes.items()
+    }
 
     @cache
-    def fetch(weight_file: str) -> Path:
-        size = format_bytes(index.file_bytes.get(weight_file, 0))
-        logger.info("fetching %s of %s (%s)", weight_file, repository, size)
-        try:
-            return Path(hf_hub_download(repository, weight_file, revision=directory.name))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as exc:
-            raise BadCheckpoint(f"cannot fetch {weight_file} of {repository} ({size}): {exc}") from exc
+    def fetch_weights(name: str) -> Path:
+        file = weight_files[name]
+        logger.info("fetching %s of %s (%s)", name, repository, format_bytes(file.size_bytes))
+        return fetch(file)
 
-    return SafetensorsCheckpoint(
+    checkpoint = SafetensorsCheckpoint(
         name=repository,
         config=text_config(read_json(directory / CONFIG_FILE)),
         tensors=index.tensors,
         file_hashes=index.file_hashes,
-        fetch=fetch,
+        fetch=fetch_weights,
         text_dir=directory,
     )
+    return HubModel(checkpoint=checkpoint, directory=directory, weight_files=weight_files)
 
 
 def _index(repository: str, *, commit: str) -> _HubIndex:

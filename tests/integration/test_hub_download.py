@@ -1,0 +1,91 @@
+"""Fetching weight files: broken off, resumed, damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_models
+from fake_hub import COMMIT, REPOSITORY, FakeHub, running_hub
+from huggingface_hub import constants
+
+from gridnode.engine import hub_download
+from gridnode.engine.hub_download import MAX_TRIES, WeightFile, fetch
+from gridnode.engine.manifest import file_hash
+from gridnode.errors import BadCheckpoint
+
+NAME = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.make_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with running_hub(model) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield hub
+
+
+@pytest.fixture
+def file(model: Path) -> WeightFile:
+    path = model / NAME
+    return WeightFile(
+        repository=REPOSITORY,
+        commit=COMMIT,
+        name=NAME,
+        sha256=file_hash(path),
+        size_bytes=path.stat().st_size,
+    )
+
+
+def test_a_dropped_connection_is_resumed_where_it_broke(hub: FakeHub, file: WeightFile, model: Path) -> None:
+    hub.breaks_after_bytes = file.size_bytes // 3 + 1
+    counts: list[int] = []
+    path = fetch(file, on_bytes=counts.append)
+    assert path.read_bytes() == (model / NAME).read_bytes()
+    assert sum(counts) == file.size_bytes
+    assert hub.resumed == [NAME, NAME]
+    assert file.cached() == path
+    assert fetch(file) == path
+    assert hub.downloaded == [NAME]
+
+
+def test_another_process_goes_on_where_the_first_one_ended(hub: FakeHub, file: WeightFile) -> None:
+    hub.breaks_after_bytes = file.size_bytes // (MAX_TRIES + 2)
+    with pytest.raises(BadCheckpoint, match="try again"):
+        fetch(file)
+    kept = file.fetched_bytes()
+    assert kept == hub.breaks_after_bytes * MAX_TRIES
+    hub.breaks_after_bytes = None
+    counts: list[int] = []
+    fetch(file, on_bytes=counts.append)
+    assert sum(counts) == file.size_bytes - kept
+    assert file.fetched_bytes() == file.size_bytes
+
+
+def test_a_damaged_file_is_thrown_away(hub: FakeHub, file: WeightFile) -> None:
+    hub.damages = True
+    with pytest.raises(BadCheckpoint, match="damaged"):
+        fetch(file)
+    assert file.fetched_bytes() == 0
+    hub.damages = False
+    assert fetch(file).exists()
+
+
+def test_offline_mode_fetches_nothing(
+    hub: FakeHub, file: WeightFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_download.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(BadCheckpoint, match="HF_HUB_OFFLINE"):
+        fetch(file)
+    assert not hub.downloaded
