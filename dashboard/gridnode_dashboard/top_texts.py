@@ -34,7 +34,7 @@ def header_text(status: NodeStatus, width: int) -> Text:
     left = Text.assemble(
         (f"{shape} ", colour),
         (plain(status.short) + name, "bold"),
-        f" {plain(status.state)}, up {format_seconds(status.uptime_s)}",
+        f" {plain(status.state)}, up {_age(status.uptime_s)}",
     )
     online = sum(peer.state == "online" for peer in status.peers)
     right = f"swarm {short_name(status.swarm)} · {online} of {len(status.peers)} nodes online"
