@@ -11,7 +11,9 @@ export function emptyAnswer(model) {
   return {
     state: AnswerState.WRITING,
     model,
+    waiting: "",
     route: [],
+    limitTokens: 0,
     reason: "",
     promptTokens: 0,
     completionTokens: 0,
@@ -70,9 +72,14 @@ export class Answering {
   #apply(event) {
     const { answer } = this.turn;
     switch (event.event) {
+      case "waiting":
+        answer.waiting = describeLine(event);
+        break;
       case "started":
+        answer.waiting = "";
         answer.route = hopsOf(event.route);
         answer.promptTokens = event.prompt_tokens;
+        answer.limitTokens = event.context_limit_tokens ?? 0;
         break;
       case "delta":
         this.turn.content += event.text;
@@ -101,4 +108,9 @@ export class Answering {
     const passedS = this.#now() - this.#firstTokenAt;
     if (passedS > 0) answer.tokensPerS = (answer.completionTokens - 1) / passedS;
   }
+}
+
+function describeLine({ position, text }) {
+  const before = position ? `, behind ${position} other ${position === 1 ? "answer" : "answers"}` : "";
+  return `Waiting for room${before}: ${text}`;
 }

@@ -5,8 +5,8 @@
  * with a closed list of elements. Nothing is ever loaded: pictures become links, so that an answer cannot
  * call home by being looked at.
  */
-import DOMPurify from "../vendor/dompurify/purify.es.mjs";
-import { Marked } from "../vendor/marked/marked.esm.js";
+import DOMPurify from "../vendor/purify.es.mjs";
+import { Marked } from "../vendor/marked.esm.js";
 
 // Beyond this, parsing is felt in the page; such a text is shown as it stands.
 const MAX_MARKDOWN_CHARACTERS = 400_000;
@@ -85,6 +85,7 @@ export function sanitized(html) {
     ALLOW_ARIA_ATTR: false,
     ALLOW_DATA_ATTR: false,
     ALLOWED_URI_REGEXP: LINK,
+    ADD_URI_SAFE_ATTR: ["align", "start"], // every other value must look like a link
     RETURN_DOM_FRAGMENT: true,
   });
   for (const element of fragment.querySelectorAll("[class]")) {

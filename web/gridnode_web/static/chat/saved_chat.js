@@ -77,6 +77,8 @@ function readAnswer(answer) {
       end: count(hop?.end),
     })),
     reason: text(answer.reason, MAX_NAME_CHARACTERS),
+    waiting: "",
+    limitTokens: count(answer.limitTokens),
     promptTokens: count(answer.promptTokens),
     completionTokens: count(answer.completionTokens),
     tokensPerS: number(answer.tokensPerS),
