@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from gridnode.control.door_response import json_response
+from gridnode.control.interface import NodeControl
+from gridnode.control.readiness import readiness
+from gridnode.control.schema import ModelStatus
 from gridnode_web.rendering import page
 
 # Name in the request, label, step of the arrows, what it does. Ranges stand in `static/chat/settings.js`.
@@ -19,10 +25,25 @@ _FIELDS = (
 )
 
 
-def chat_route() -> Route:
-    """Return the page at `/chat`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatModels:
+    """Answer of `GET /chat/models`: whom one can ask. Whoever may chat may see it; peers are not in it."""
+
+    models: tuple[ModelStatus, ...]
+    ready: bool
+    reason: str
+    """What the node is doing, for people."""
+
+
+def chat_routes(control: NodeControl) -> list[BaseRoute]:
+    """Return the page at `/chat`, and what it asks again and again."""
 
     async def chat(request: Request) -> Response:
         return page(request, "chat.html", fields=_FIELDS)
 
-    return Route("/chat", chat)
+    async def models(request: Request) -> Response:
+        status = control.status()
+        found = readiness(status)
+        return json_response(ChatModels(models=status.models, ready=found.ready, reason=found.reason))
+
+    return [Route("/chat", chat), Route("/chat/models", models)]

@@ -6,7 +6,7 @@ from starlette.routing import BaseRoute
 
 from gridnode.control.interface import NodeControl
 from gridnode_web.activity_page import activity_route
-from gridnode_web.chat_page import chat_route
+from gridnode_web.chat_page import chat_routes
 from gridnode_web.contributors_page import contributors_route
 from gridnode_web.node_page import node_route
 from gridnode_web.rendering import static_files
@@ -18,7 +18,7 @@ def make_pages(control: NodeControl) -> list[BaseRoute]:
     return [
         swarm_route(control),
         node_route(control),
-        chat_route(),
+        *chat_routes(control),
         contributors_route(control),
         activity_route(control),
         static_files(),

@@ -40,8 +40,8 @@ export class EventParser {
  *
  * @throws {AnswerError} what ended the answer; `AbortError` if `signal` did.
  */
-export async function* streamAnswer(request, { signal, headers = {} }) {
-  const response = await post(request, { signal, headers });
+export async function* streamAnswer(request, { signal }) {
+  const response = await post(request, signal);
   const parser = new EventParser();
   let isFinished = false;
   for await (const piece of pieces(response.body, signal)) {
@@ -54,12 +54,12 @@ export async function* streamAnswer(request, { signal, headers = {} }) {
   if (!isFinished) throw lost("the connection to the node ended in the middle of the answer");
 }
 
-async function post(request, { signal, headers }) {
+async function post(request, signal) {
   let response;
   try {
     response = await fetch("/api/v1/run", {
       method: "POST",
-      headers: { "Content-Type": "application/json", ...headers },
+      headers: { "Content-Type": "application/json" },
       body: JSON.stringify(request),
       signal,
     });

@@ -43,13 +43,13 @@ export class Answering {
     this.#abort.abort();
   }
 
-  /** Write the answer to `request` into the turn; call `onChange` after every event. Never throws. */
-  async run(request, { headers, onChange }) {
+  /** Write the answer to `request` into the turn; call `onChange()` after every event. Never throws. */
+  async run(request, onChange) {
     const { answer } = this.turn;
     try {
-      for await (const event of streamAnswer(request, { signal: this.#abort.signal, headers })) {
+      for await (const event of streamAnswer(request, { signal: this.#abort.signal })) {
         this.#apply(event);
-        onChange(event);
+        onChange();
       }
       answer.state = AnswerState.DONE;
     } catch (error) {

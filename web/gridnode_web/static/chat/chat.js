@@ -70,11 +70,11 @@ function showBar() {
   });
 }
 
-function onStatus({ status }) {
-  models = status.models;
+function onModels(found) {
+  models = found.models;
   if (isAway) spoken.textContent = "The node is back";
   isAway = false;
-  notice.showStatus(status);
+  notice.showModels(found);
   const first = models.find((model) => model.route) ?? models[0];
   // An empty chat asks whom there is; one with turns keeps its model.
   if (!chats.current.model && first) chats.configure({ model: modelKey(first, models) });
@@ -148,7 +148,7 @@ chats.addEventListener("change", show);
 chats.addEventListener("answer", ({ detail }) => onAnswer(detail));
 chats.addEventListener("ended", ({ detail }) => onEnded(detail));
 chats.addEventListener("unsaved", ({ detail }) => notice.showProblem(detail.problem));
-watch.addEventListener("status", ({ detail }) => onStatus(detail));
+watch.addEventListener("models", ({ detail }) => onModels(detail));
 watch.addEventListener("away", ({ detail }) => onAway(detail));
 talk.element.addEventListener("turn-action", ({ detail }) => onTurnAction(detail));
 addEventListener("hashchange", () => void open(location.hash.slice(1)));

@@ -13,18 +13,15 @@ const MAX_WAIT_S = 600;
  * `detail.conversation` (an answer grew), `ended` likewise, and `unsaved` with `detail.problem`.
  *
  * @param store A `ChatStore`, or null where the browser keeps nothing.
- * @param headers Returns the headers of a request.
  */
 export class Chats extends EventTarget {
   #store;
-  #headers;
   #running = new Map();
   #saving = new Map();
 
-  constructor({ store, headers = () => ({}) }) {
+  constructor({ store }) {
     super();
     this.#store = store;
-    this.#headers = headers;
     this.current = new Conversation({ id: newId(), now: Date.now(), settings: readSettings({}) });
     store?.addEventListener("change", ({ detail }) => this.#onStoreChange(detail));
   }
@@ -136,7 +133,7 @@ export class Chats extends EventTarget {
       this.#tell("answer", { conversation, turn });
       this.#saveSoon(conversation);
     };
-    await answering.run(request, { headers: this.#headers(), onChange });
+    await answering.run(request, onChange);
     // Forgotten in the meantime? Then nobody asks for its end.
     if (this.#running.get(conversation.id)?.answering !== answering) return;
     this.#running.delete(conversation.id);

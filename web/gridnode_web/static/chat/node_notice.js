@@ -14,19 +14,19 @@ export class NodeNotice {
     this.#button.addEventListener("click", () => this.#act());
   }
 
-  /** The node does not answer. */
-  showAway({ problem, pauseS }) {
+  /** The node does not answer, or not to us. */
+  showAway({ problem, needsKey, pauseS }) {
     this.#isProblem = false;
-    this.#show(
-      `The node at ${location.host} does not answer (${problem}). Start it with “gridnode up”; ` +
-        `this page looks again every ${Math.round(pauseS)} s and keeps what you wrote.`,
-      "Look now",
-    );
+    const text = needsKey
+      ? `The node asks for a key: ${problem}. Reload this page to show it one; what was asked is saved.`
+      : `The node at ${location.host} does not answer (${problem}). Start it with “gridnode up”; ` +
+        `this page looks again every ${Math.round(pauseS)} s and keeps what you wrote.`;
+    this.#show(text, "Look now");
   }
 
   /** The node answers: say what its swarm lacks, if anything. */
-  showStatus(status) {
-    const text = lack(status);
+  showModels(found) {
+    const text = lack(found);
     if (text) {
       this.#isProblem = false;
       this.#show(text, "");
@@ -58,19 +58,21 @@ export class NodeNotice {
 }
 
 /** Return what keeps every model of the swarm from answering, and what to do; empty if one answers. */
-export function lack({ models, engine }) {
+export function lack({ models, ready, reason }) {
   if (models.some((model) => model.route)) return "";
-  if (engine.state === "loading" || engine.state === "starting") {
-    return `The node is loading its blocks, ${engine.loaded_blocks} of ${engine.wanted_blocks} done.`;
-  }
   if (!models.length) {
-    return "Nobody in the swarm serves a model yet. Start a node with “gridnode up --model MODEL”.";
+    return `No model to ask yet: ${reason}. A node serves one with “gridnode up --model MODEL”.`;
   }
   const { name, gaps, num_blocks } = models[0];
+  if (!ready || !gaps.length) return `${shortName(name)} has no route yet: ${reason}.`;
   const missing = gaps.map(([start, end]) => `${start}:${end}`);
-  if (!missing.length) return `No route for ${shortName(name)} yet; its nodes are still joining.`;
   return (
     `Blocks ${missing.join(", ")} of 0:${num_blocks} of ${shortName(name)} are served by nobody. ` +
-    `Start a node for them with “gridnode up --model ${shortName(name)} --blocks ${missing[0]}”.`
+    `Start a node for them with “gridnode up --model ${asArgument(name)} --blocks ${missing[0]}”.`
   );
+}
+
+/** A stranger chose the name; nobody should paste more than a name into a shell. */
+function asArgument(name) {
+  return /^[\w./-]+$/.test(name) ? name : "MODEL";
 }
