@@ -14,11 +14,13 @@ from gridnode.control.collected_answer import CollectedAnswer, collect_answer
 from gridnode.control.door_errors import ErrorBody, describe_error
 from gridnode.control.door_request import BodyTooLarge
 from gridnode.control.door_response import json_response
-from gridnode.control.schema import AnswerEvent
+from gridnode.control.schema import AnswerEvent, ModelStatus
 from gridnode.errors import GridError
 
 # Long enough for somebody else's answer to end; shorter than the patience of any client.
 MAX_WAIT_S = 20.0
+# Shorter starts of manifest hashes are more likely to be something else.
+MIN_MANIFEST_START = 6
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -39,6 +41,15 @@ def in_own_words(endpoint: Endpoint, refuse: Refuse) -> Endpoint:
             return refuse(describe_error(exc), status=413 if isinstance(exc, BodyTooLarge) else None)
 
     return answer
+
+
+def names(model: ModelStatus, name: str) -> bool:
+    """Return whether `name` stands for `model`: as the node resolves it; no name stands for any."""
+    return (
+        not name
+        or name in (model.name, model.name.rsplit("/", 1)[-1])
+        or (len(name) >= MIN_MANIFEST_START and model.manifest.startswith(name))
+    )
 
 
 def stream_answer(

@@ -55,14 +55,17 @@ def decode_body(body: bytes, kind: type[T]) -> T:
         raise BadInput(f"the request cannot be used: {exc}") from exc
 
 
-def decode_fields(fields: Mapping[str, Any], kind: type[T]) -> T:
+def decode_fields(fields: Mapping[str, Any], kind: type[T], *, strict: bool = True) -> T:
     """Return the record that `fields` make.
+
+    Args:
+        strict: False takes numbers that are written as text, as forms have them.
 
     Raises:
         BadInput: a field has a wrong value; the text names it.
     """
     try:
-        return msgspec.convert(fields, kind)
+        return msgspec.convert(fields, kind, strict=strict)
     except msgspec.ValidationError as exc:
         raise BadInput(f"the request cannot be used: {exc}") from exc
 

@@ -18,6 +18,7 @@ from gridnode.control.door_policy import THIS_COMPUTER, DoorPolicy
 from gridnode.control.interface import NodeControl
 from gridnode.core.addresses import Address, at_home, is_loopback, is_unspecified
 from gridnode.errors import AddressInUse, BadInput
+from gridnode.units import MIB
 
 logger = logging.getLogger("gridnode.control.door")
 
@@ -25,6 +26,10 @@ logger = logging.getLogger("gridnode.control.door")
 MAX_CONNECTIONS = 256
 # Answers end when told that the node stops; whoever does not read their end is not waited for.
 MAX_GOODBYE_S = 2
+# One turn of a conversation over a WebSocket; whole documents go over HTTP.
+MAX_MESSAGE_BYTES = MIB
+# As Petals pinged: before proxies take a silent socket for a dead one.
+PING_INTERVAL_S = 25.0
 
 
 class _Server(uvicorn.Server):
@@ -63,7 +68,9 @@ async def serve_door(
         config = uvicorn.Config(
             app,
             http="h11",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_ping_interval=PING_INTERVAL_S,
             lifespan="off",
             log_config=None,
             access_log=False,

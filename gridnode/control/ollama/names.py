@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gridnode.control.dialect import names
 from gridnode.control.schema import ModelStatus
 from gridnode.errors import ModelUnknown
 
@@ -26,9 +27,8 @@ def find_model(models: Sequence[ModelStatus], name: str) -> ModelStatus:
     Raises:
         ModelUnknown: there is none.
     """
-    wanted = swarm_name(name)
     for model in models:
-        if wanted in (model.name, model.name.rsplit("/", 1)[-1]):
+        if names(model, swarm_name(name)):
             return model
     known = ", ".join(shown_name(model) for model in models) or "none yet"
     raise ModelUnknown(f"model {name[:200]!r} not found: nobody in the swarm serves it; served now: {known}")

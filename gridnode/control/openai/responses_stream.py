@@ -26,9 +26,8 @@ from gridnode.control.openai.responses_answer import (
     output_text,
 )
 from gridnode.control.openai.responses_request import ResponseRequest
-from gridnode.control.openai.streaming import progress_comment
 from gridnode.control.schema import AnswerEvent, ChosenLogprob, Delta, Finished, Rerouted, Started, Waiting
-from gridnode.control.server_sent import EVENT_STREAM, KEEP_ALIVE
+from gridnode.control.server_sent import EVENT_STREAM, KEEP_ALIVE, progress_comment
 
 
 class ResponseEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,0 +1,150 @@
+"""Petals' WebSocket: one session for each socket, until it leaves, is silent too long, or fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from gridnode.control.answer_stream import MAX_READER_PAUSE_S
+from gridnode.control.dialect import names
+from gridnode.control.door_errors import ErrorBody, describe_error
+from gridnode.control.interface import NodeControl
+from gridnode.control.petals.errors import trouble
+from gridnode.control.petals.requests import Generate, Opened, OpenSession, Reply, Trouble
+from gridnode.control.petals.session import PetalsSession
+from gridnode.errors import BadInput, ContextFull, ErrorCode, GridError, NoCapacity
+
+logger = logging.getLogger("gridnode.control.petals")
+
+# Each holds leases on every hop, also while its reader thinks.
+MAX_SOCKETS = 64
+# Longer than a person needs to write the next turn; Petals expired sessions as well.
+MAX_IDLE_S = 300.0
+# A client asks, and reads until the turn ends; who sends more than this meanwhile does not read.
+MAX_QUEUED_MESSAGES = 8
+
+# RFC 6455, section 7.4.1.
+_NORMAL_CLOSURE = 1000
+_GOING_AWAY = 1001
+_POLICY_VIOLATION = 1008
+
+
+class PetalsSockets:
+    """Serves the sockets of one door.
+
+    Args:
+        max_idle_s: Seconds after which a silent socket loses its session.
+    """
+
+    def __init__(
+        self, control: NodeControl, *, max_sockets: int = MAX_SOCKETS, max_idle_s: float = MAX_IDLE_S
+    ) -> None:
+        self._control = control
+        self._max_sockets = max_sockets
+        self._max_idle_s = max_idle_s
+        self._num_open = 0
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Serve one socket until its end."""
+        closing: asyncio.Event = socket.app.state.closing
+        messages: asyncio.Queue[str] = asyncio.Queue(MAX_QUEUED_MESSAGES)
+        await socket.accept()
+        self._num_open += 1
+        try:
+            async with asyncio.TaskGroup() as group:
+                talk = group.create_task(self._guarded(socket, messages), name="petals-session")
+                gone = group.create_task(_read(socket, messages), name="petals-reader")
+                stopping = group.create_task(closing.wait(), name="node-stops")
+                await asyncio.wait({talk, gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (talk, gone, stopping):
+                    task.cancel()
+            if closing.is_set() and talk.cancelled():
+                await _end(socket, Trouble(traceback="the node is stopping"), _GOING_AWAY)
+        finally:
+            self._num_open -= 1
+
+    async def _guarded(self, socket: WebSocket, messages: asyncio.Queue[str]) -> None:
+        try:
+            await self._talk(socket, messages)
+        except GridError as exc:
+            await _end(socket, trouble(describe_error(exc)), _NORMAL_CLOSURE)
+        except WebSocketDisconnect:
+            pass
+        except Exception:
+            logger.exception("a session failed")
+            body = ErrorBody(code=ErrorCode.INTERNAL, message="internal error; the node's log says more")
+            await _end(socket, trouble(body), _NORMAL_CLOSURE)
+
+    async def _talk(self, socket: WebSocket, messages: asyncio.Queue[str]) -> None:
+        if self._num_open > self._max_sockets:
+            raise NoCapacity(f"this node serves {self._max_sockets} sockets at once, and all are taken")
+        opening = await self._next(messages)
+        if not isinstance(opening, OpenSession):
+            raise BadInput("the first message must be 'open_inference_session'")
+        self._check_length(opening)
+        session = PetalsSession(self._control, model=opening.model, max_length=opening.max_length)
+        async with contextlib.aclosing(session):
+            await _send(socket, Opened())
+            while True:
+                wanted = await self._next(messages)
+                if not isinstance(wanted, Generate):
+                    raise BadInput("the session is open already; 'generate' is next")
+                async with contextlib.aclosing(session.generate(wanted)) as replies:
+                    async for reply in replies:
+                        await _send(socket, reply)
+
+    def _check_length(self, opening: OpenSession) -> None:
+        """Refuse a session that can never have the length that it wants."""
+        for model in self._control.status().models:
+            if names(model, opening.model) and 0 < model.context_tokens < opening.max_length:
+                raise ContextFull(opening.max_length, model.context_tokens)
+
+    async def _next(self, messages: asyncio.Queue[str]) -> OpenSession | Generate:
+        try:
+            async with asyncio.timeout(self._max_idle_s):
+                text = await messages.get()
+        except TimeoutError as exc:
+            raise _Expired(f"nothing came for {self._max_idle_s:.0f} s") from exc
+        try:
+            return msgspec.json.decode(text, type=OpenSession | Generate, strict=False)
+        except (msgspec.DecodeError, RecursionError) as exc:
+            raise BadInput(f"the message cannot be used: {exc}") from exc
+
+
+class _Expired(GridError):
+    """Raised when a socket is silent for too long."""
+
+    code = ErrorCode.TIMEOUT
+
+
+async def _read(socket: WebSocket, messages: asyncio.Queue[str]) -> None:
+    """Read until the reader leaves, or sends without reading."""
+    # Starlette's error for a socket that this side has closed meanwhile is a RuntimeError.
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        while True:
+            text = await socket.receive_text()
+            try:
+                messages.put_nowait(text)
+            except asyncio.QueueFull:
+                said = f"{MAX_QUEUED_MESSAGES} messages wait already; read the answers before sending more"
+                await _end(socket, Trouble(traceback=said), _POLICY_VIOLATION)
+                return
+
+
+async def _send(socket: WebSocket, record: Reply | Trouble | Opened) -> None:
+    try:
+        async with asyncio.timeout(MAX_READER_PAUSE_S):
+            await socket.send_text(msgspec.json.encode(record).decode())
+    except TimeoutError as exc:
+        raise WebSocketDisconnect(_GOING_AWAY, "the reader sleeps") from exc
+
+
+async def _end(socket: WebSocket, last: Trouble, code: int) -> None:
+    # Who left needs no goodbye.
+    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+        await _send(socket, last)
+        await socket.close(code)
