@@ -28,6 +28,7 @@ from gridnode.control.schema import (
 )
 from gridnode.errors import GridError
 from gridnode.units import format_seconds
+from gridnode_dashboard.answer_view import AnswerView
 from gridnode_dashboard.chat_commands import COMMANDS, carry_out, find_model
 from gridnode_dashboard.chat_widgets import ChatHeader, ChatHint, ChatInput
 from gridnode_dashboard.conversation import Conversation
@@ -62,7 +63,7 @@ class ChatApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel_answer", "Cancel the answer", priority=True),
-        Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
         Binding("r", "look_again", "Look again", show=False),
     ]
 
@@ -199,13 +200,9 @@ class ChatApp(App[None]):
         self.query_one("#talk").mount(Static(shown, classes=kind, markup=False))
 
     async def _answer(self) -> None:
-        parts: list[str] = []
-        speed = LiveSpeed()
-        hint = self.query_one(ChatHint)
+        speed, shown, hint = LiveSpeed(), AnswerView(), self.query_one(ChatHint)
         hint.doing = "reading the question"
-        shown = Markdown(open_links=False)
         await self.query_one("#talk").mount(shown)
-        stream = Markdown.get_stream(shown)
         request = self.conversation.request(secrets.randbelow(2**32))
         try:
             async with aclosing(self._client.run(request)) as events:
@@ -214,16 +211,16 @@ class ChatApp(App[None]):
                     if isinstance(event, Delta):
                         self._header.tokens_per_s = speed.note(len(event.token_ids), self._now())
                         self._header.used_tokens += len(event.token_ids)
-                        hint.doing = f"writing, {speed.num_tokens} tokens"
-                        parts.append(plain(event.text))
-                        await stream.write(parts[-1])
+                        await shown.write(event.text)
+                        doing = "thinking" if shown.is_thinking else "writing"
+                        hint.doing = f"{doing}, {speed.num_tokens} tokens"
         except GridError as exc:
-            self.note(str(exc) + ("" if parts else "; /retry asks again"), "error")
+            self.note(str(exc) + ("" if shown.said else "; /retry asks again"), "error")
             self.look_again()
         finally:
             hint.doing = ""
-            self.conversation.answered("".join(parts))
-            await stream.stop()
+            await shown.stop()
+            self.conversation.answered(shown.said)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -258,6 +255,18 @@ class ChatApp(App[None]):
         if self._answering is not None and self.is_answering:
             self._answering.cancel()
             self.note("cancelled")
+
+    def action_interrupt(self) -> None:
+        """Copy what is selected, as people expect of Ctrl-C; else cancel the answer; else leave."""
+        selected = self.screen.get_selected_text() or self.query_one(ChatInput).selected_text
+        if selected:
+            self.copy_to_clipboard(selected)
+            self.screen.clear_selection()
+            self.notify("Copied.", timeout=1)
+        elif self.is_answering:
+            self.action_cancel_answer()
+        else:
+            self.exit()
 
     def action_look_again(self) -> None:
         """Look for the node at once."""

@@ -81,7 +81,8 @@ def _help(talk: Talk, _: str) -> None:
     width = max(map(len, usages))
     pairs = zip(usages, COMMANDS.values(), strict=True)
     lines = [f"{usage:<{width}}  {command.meaning}" for usage, command in pairs]
-    talk.note("\n".join([*lines, f"{'Esc':<{width}}  cancels the answer", f"{'Ctrl-C':<{width}}  leaves"]))
+    keys = {"Esc": "cancels the answer", "Ctrl-C": "copies what is selected, cancels, or leaves"}
+    talk.note("\n".join([*lines, *(f"{key:<{width}}  {meaning}" for key, meaning in keys.items())]))
 
 
 def _quit(talk: Talk, _: str) -> None:
@@ -162,17 +163,23 @@ def _hops(hops: Sequence[HopStatus]) -> list[str]:
 
 def _save(talk: Talk, name: str) -> None:
     path = _file(name)
+    if path.exists():
+        _read_file(path)  # somebody's only copy of something else must not be lost by a slip
     path.write_bytes(talk.conversation.to_json())
     talk.note(f"saved {len(talk.conversation.messages)} messages to {path}")
 
 
 def _load(talk: Talk, name: str) -> None:
     path = _file(name)
-    if path.stat().st_size > MAX_CONVERSATION_BYTES:
-        raise BadInput(f"{path} has {format_bytes(path.stat().st_size)}: this is not a saved conversation")
-    talk.conversation = read_conversation(path.read_bytes())
+    talk.conversation = _read_file(path)
     talk.show_conversation()
     talk.note(f"loaded {len(talk.conversation.messages)} messages from {path}")
+
+
+def _read_file(path: Path) -> Conversation:
+    if path.stat().st_size > MAX_CONVERSATION_BYTES:
+        raise BadInput(f"{path} has {format_bytes(path.stat().st_size)}: this is not a saved conversation")
+    return read_conversation(path.read_bytes())
 
 
 def _file(name: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fake_node import STATUS, FakeNode
 from textual.pilot import Pilot
-from textual.widgets import OptionList, Static
+from textual.widgets import Collapsible, OptionList, Static
 from waiting import until
 
 from gridnode.control.client import ControlClient
@@ -112,6 +112,56 @@ def test_commands_are_completed_and_unknown_ones_named() -> None:
         await until(lambda: "there is no command /dance" in notes(app))
 
     chat(FakeNode(), steps)
+
+
+def test_thoughts_are_folded_and_not_sent_back() -> None:
+    node = FakeNode(words=("<thi", "nk>", "\nHm", "</think>", "\n\nPar", "is."))
+
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await enter(app, pilot, "hi")
+        await until(lambda: app.conversation.last_answer() == "Paris.")
+        fold = app.query_one(Collapsible)
+        assert fold.display
+        assert fold.collapsed
+        assert str(fold.query_one("Contents Static", Static).content) == "Hm"
+        await until(lambda: not app.is_answering)
+        await enter(app, pilot, "and?")
+        await until(lambda: len(node.requests) == 2)
+
+    chat(node, steps)
+    assert [turn.content for turn in node.requests[1].messages] == ["hi", "Paris.", "and?"]
+
+
+def test_control_c_copies_a_selection_cancels_an_answer_and_leaves() -> None:
+    node = FakeNode(hang_after=1)
+
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await pilot.press("h", "i", "shift+left", "ctrl+c")
+        assert app.clipboard == "i"
+        await pilot.press("end", "enter")
+        await until(lambda: node.num_running)
+        await pilot.press("ctrl+c")
+        await until(lambda: not node.num_running)
+        assert app.is_running
+        await pilot.press("ctrl+c")
+        assert not app.is_running
+
+    chat(node, steps)
+
+
+def test_saving_spares_files_of_others(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("my diary")
+
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await enter(app, pilot, f"/save {precious}")
+        await until(lambda: "this is not a saved conversation" in notes(app))
+        for _ in range(2):
+            await enter(app, pilot, f"/save {tmp_path / 'talk.json'}")
+        await until(lambda: notes(app).count("saved 0 messages") == 2)
+
+    chat(FakeNode(), steps)
+    assert precious.read_text() == "my diary"
 
 
 def test_asking_again_takes_another_seed_unless_one_was_chosen() -> None:
