@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from gridnode.control.collected_answer import CollectedAnswer, collect_answer
 from gridnode.control.door_errors import ErrorBody, describe_error
 from gridnode.control.door_request import BodyTooLarge
 from gridnode.control.door_response import json_response
+from gridnode.control.operation import Endpoint
 from gridnode.control.schema import AnswerEvent, ModelStatus
 from gridnode.errors import GridError
 
@@ -21,8 +22,6 @@ from gridnode.errors import GridError
 MAX_WAIT_S = 20.0
 # Shorter starts of manifest hashes are more likely to be something else.
 MIN_MANIFEST_START = 6
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Refuse(Protocol):

@@ -9,81 +9,115 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from gridnode.control.ollama.names import shown_name
 from gridnode.control.schema import ModelStatus, NodeStatus
-
-Record = dict[str, Any]
 
 _ARCHITECTURE = "gridnode"
 # What a swarm serves is not unloaded after some minutes; Ollama says "forever" by a date like this.
 _FOREVER = "2318-01-01T00:00:00Z"
 
 
-def tags(status: NodeStatus, *, now: datetime) -> Record:
+class ModelDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model is made of, as far as the swarm tells."""
+
+    quantization_level: str
+    """Of every node that serves a part of it."""
+
+    parent_model: str = ""
+    format: str = _ARCHITECTURE
+    family: str = _ARCHITECTURE
+    families: tuple[str, ...] = (_ARCHITECTURE,)
+    parameter_size: str = ""
+
+
+class ModelEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One model in a list."""
+
+    name: str
+    model: str
+    digest: str
+    """The manifest hash."""
+
+    details: ModelDetails
+    size: int = 0
+    """Not told: the weights lie on many machines."""
+
+    modified_at: str | UnsetType = UNSET
+    expires_at: str | UnsetType = UNSET
+    size_vram: int | UnsetType = UNSET
+    context_length: int | UnsetType = UNSET
+    """Longest session that the present route takes, in tokens."""
+
+
+class ModelEntries(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `/api/tags` and `/api/ps`."""
+
+    models: tuple[ModelEntry, ...]
+
+
+class ShownModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `/api/show`."""
+
+    modelfile: str
+    modified_at: str
+    details: ModelDetails
+    model_info: dict[str, Any]
+    # Tools are told to every model: by its chat template, or by words before the conversation.
+    capabilities: tuple[str, ...] = ("completion", "tools", "embedding")
+    parameters: str = ""
+    template: str = ""
+    license: str = ""
+
+
+def tags(status: NodeStatus, *, now: datetime) -> ModelEntries:
     """Return every model that somebody in the swarm serves."""
     since = _since(status, now)
-    return {"models": [_entry(model, status) | {"modified_at": since} for model in status.models]}
+    return ModelEntries(models=tuple(_entry(model, status, modified_at=since) for model in status.models))
 
 
-def running(status: NodeStatus) -> Record:
+def running(status: NodeStatus) -> ModelEntries:
     """Return the models that answer at once: those with a route."""
-    return {
-        "models": [
-            _entry(model, status)
-            | {"expires_at": _FOREVER, "size_vram": 0, "context_length": model.context_tokens}
+    return ModelEntries(
+        models=tuple(
+            _entry(model, status, expires_at=_FOREVER, size_vram=0, context_length=model.context_tokens)
             for model in status.models
             if model.route
-        ]
-    }
+        )
+    )
 
 
-def show(model: ModelStatus, status: NodeStatus, *, now: datetime) -> Record:
+def show(model: ModelStatus, status: NodeStatus, *, now: datetime) -> ShownModel:
     """Return what is known of one model."""
-    info: Record = {
+    info: dict[str, Any] = {
         "general.architecture": _ARCHITECTURE,
         "general.basename": model.name,
         f"{_ARCHITECTURE}.block_count": model.num_blocks,
     }
     if model.context_tokens:
         info[f"{_ARCHITECTURE}.context_length"] = model.context_tokens
-    return {
-        "modelfile": f"FROM {model.name}\n",
-        "parameters": "",
-        "template": "",
-        "license": "",
-        "modified_at": _since(status, now),
-        "details": _details(model, status),
-        "model_info": info,
-        # Tools are told to every model: by its chat template, or by words before the conversation.
-        "capabilities": ["completion", "tools"],
-    }
+    return ShownModel(
+        modelfile=f"FROM {model.name}\n",
+        modified_at=_since(status, now),
+        details=_details(model, status),
+        model_info=info,
+    )
 
 
-def _entry(model: ModelStatus, status: NodeStatus) -> Record:
+def _entry(model: ModelStatus, status: NodeStatus, **more: Any) -> ModelEntry:
     name = shown_name(model)
-    return {
-        "name": name,
-        "model": name,
-        "size": 0,  # the weights lie on many machines
-        "digest": model.manifest,
-        "details": _details(model, status),
-    }
+    return ModelEntry(name=name, model=name, digest=model.manifest, details=_details(model, status), **more)
 
 
-def _details(model: ModelStatus, status: NodeStatus) -> Record:
+def _details(model: ModelStatus, status: NodeStatus) -> ModelDetails:
     served = {
         peer.serving.quantization
         for peer in status.peers
         if peer.serving is not None and peer.serving.manifest == model.manifest
     }
-    return {
-        "parent_model": "",
-        "format": _ARCHITECTURE,
-        "family": _ARCHITECTURE,
-        "families": [_ARCHITECTURE],
-        "parameter_size": "",
-        "quantization_level": ", ".join(sorted(served)),
-    }
+    return ModelDetails(quantization_level=", ".join(sorted(served)))
 
 
 def _since(status: NodeStatus, now: datetime) -> str:

@@ -106,7 +106,7 @@ class AnswerRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest(AnswerRequest):
+class OllamaChat(AnswerRequest):
     """Body of `/api/chat`."""
 
     messages: tuple[Message, ...] | None = None
@@ -114,7 +114,7 @@ class ChatRequest(AnswerRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromptRequest(AnswerRequest):
+class OllamaPrompt(AnswerRequest):
     """Body of `/api/generate`."""
 
     prompt: str | None = None

@@ -12,11 +12,11 @@ from gridnode.control.door_request import check_request, decode_fields
 from gridnode.control.ollama.names import swarm_name
 from gridnode.control.ollama.requests import (
     AnswerRequest,
-    ChatRequest,
     Message,
     OfferedTool,
+    OllamaChat,
+    OllamaPrompt,
     Options,
-    PromptRequest,
 )
 from gridnode.control.schema import ChatMessage, GenerateRequest, Tool, ToolCall
 from gridnode.core.sampling import SamplingParams
@@ -33,7 +33,7 @@ _TOP_P = 0.9
 _NO_OPTIONS = Options()
 
 
-def chat_request(wanted: ChatRequest) -> GenerateRequest:
+def chat_request(wanted: OllamaChat) -> GenerateRequest:
     """Return what `/api/chat` asks of the node.
 
     Raises:
@@ -46,7 +46,7 @@ def chat_request(wanted: ChatRequest) -> GenerateRequest:
     )
 
 
-def prompt_request(wanted: PromptRequest) -> GenerateRequest:
+def prompt_request(wanted: OllamaPrompt) -> GenerateRequest:
     """Return what `/api/generate` asks of the node.
 
     Raises:

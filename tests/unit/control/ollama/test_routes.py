@@ -158,6 +158,28 @@ def test_models_have_what_editors_read() -> None:
     with_door(FakeNode(), act)
 
 
+def test_texts_become_vectors() -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        two = (await http.post("/api/embed", json={"model": "tiny:latest", "input": ["a", "b"]})).json()
+        assert two["embeddings"] == [[0.6, 0.8], [0.6, 0.8]]
+        assert (two["model"], two["prompt_eval_count"]) == ("tiny:latest", 10)
+        short = await http.post("/api/embed", json={"model": "tiny", "input": "a", "dimensions": 1})
+        assert short.json()["embeddings"] == [[1.0]]
+        older = await http.post("/api/embeddings", json={"model": "tiny", "prompt": "a"})
+        assert older.json() == {"embedding": [0.6, 0.8]}
+
+    with_door(FakeNode(), act)
+
+
+def test_the_end_tells_the_route() -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        *pieces, end = lines(await http.post("/api/chat", json=CHAT))
+        assert end["gridnode"]["route"][0]["short"] == "aaaaaaaa"
+        assert all("gridnode" not in piece and "done_reason" not in piece for piece in pieces)
+
+    with_door(FakeNode(), act)
+
+
 def test_a_model_that_is_served_is_pulled_already() -> None:
     async def act(http: httpx.AsyncClient) -> None:
         assert (await http.post("/api/pull", json={"model": "tiny"})).json() == {"status": "success"}

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gridnode.control.ollama.requests import ChatRequest, PromptRequest
+from gridnode.control.ollama.requests import OllamaChat, OllamaPrompt
 from gridnode.control.ollama.translation import UNSAID_MAX_TOKENS, chat_request, prompt_request
 from gridnode.control.schema import GenerateRequest, Tool, ToolCall
 from gridnode.errors import BadInput
@@ -15,12 +15,12 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 def chat(**fields: Any) -> GenerateRequest:
     body = {"model": "tiny", "messages": HELLO} | fields
-    return chat_request(msgspec.json.decode(msgspec.json.encode(body), type=ChatRequest))
+    return chat_request(msgspec.json.decode(msgspec.json.encode(body), type=OllamaChat))
 
 
 def prompt(**fields: Any) -> GenerateRequest:
     body = {"model": "tiny", "prompt": "hello"} | fields
-    return prompt_request(msgspec.json.decode(msgspec.json.encode(body), type=PromptRequest))
+    return prompt_request(msgspec.json.decode(msgspec.json.encode(body), type=OllamaPrompt))
 
 
 def test_what_nobody_says_is_what_ollama_takes() -> None:
