@@ -39,6 +39,23 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * _FACTORS[match[2].upper()])
 
 
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds that a person wrote: `90`, `30s`, `15m`, `2h`, `1d`, `1h30m`.
+
+    Raises:
+        ValueError: it is not a duration.
+    """
+    compact = text.strip().lower().replace(" ", "")
+    parts = _DURATION.findall(compact)
+    if not parts or "".join(number + unit for number, unit in parts) != compact:
+        raise ValueError(f"{text!r} is not a duration like 30s, 15m, 2h or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
 def format_bytes(size_bytes: float) -> str:
     """Return `size_bytes` with three significant digits: `"1.50 GiB"`."""
     for unit, factor in (("TiB", TIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):

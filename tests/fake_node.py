@@ -18,6 +18,8 @@ from gridnode.control.schema import (
     HopStatus,
     ModelStatus,
     NodeStatus,
+    PauseRequest,
+    PauseStatus,
     PeerStatus,
     Rerouted,
     ServingStatus,
@@ -202,6 +204,16 @@ class FakeNode:
             yield replace(finished, **self.ending)
         finally:
             self.num_running -= 1
+
+    def pause(self, request: PauseRequest) -> None:
+        self.current = replace(
+            self.current,
+            state="paused",
+            pause=PauseStatus(reason=request.reason, remaining_s=request.duration_s),
+        )
+
+    def resume(self) -> None:
+        self.current = replace(self.current, state="online", pause=None)
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         if self.error:

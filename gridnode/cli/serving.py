@@ -78,12 +78,23 @@ async def _serve(config: LiveConfig, console: Console, *, as_json: bool, stop_wi
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 telling.cancel()
                 await asyncio.wait({telling})
-                console.print("  leaving  the swarm; once more to stop at once")
+                await _leave(node, console, running)
                 await door.aclose()  # tells who still reads an answer
                 running.cancel()
                 stopping.cancel()
         except* GridError as errors:
             raise errors.exceptions[0] from None
+
+
+async def _leave(node: Node, console: Console, running: asyncio.Task[None]) -> None:
+    """Let what runs through this node move or end; longer than the configured time nobody waits."""
+    status = node.status()
+    waiting = f", when {status.open_sessions} sessions have moved" if status.open_sessions else ""
+    console.print(f"  leaving  the swarm{waiting}; once more to stop at once")
+    leaving = asyncio.create_task(node.leave(node.config.drain_s), name="leave")  # awaited here
+    await asyncio.wait({leaving, running}, return_when=asyncio.FIRST_COMPLETED)
+    leaving.cancel()
+    await asyncio.wait({leaving})
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

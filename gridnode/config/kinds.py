@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from gridnode.core.addresses import DEFAULT_PORT, Address, parse_address
 from gridnode.core.spans import Span, parse_span
-from gridnode.units import format_bytes, parse_bytes
+from gridnode.units import format_bytes, parse_bytes, parse_seconds
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -113,6 +113,14 @@ def kind_of(annotation: Any, *, name: str, default: object) -> Kind:
             toml_types=(str, int),
             write=_write_bytes,
         )
+    if annotation is float and name.endswith("_s"):
+        return Kind(
+            name="duration, like 30s or 1h30m",
+            metavar="DURATION",
+            read=parse_seconds,
+            toml_types=(str, int, float),
+            write=_write_seconds,
+        )
     if annotation in _KINDS:
         return _KINDS[annotation]
     raise TypeError(f"the field {name!r} of the configuration has the type {annotation!r}: give it a Kind")
@@ -150,6 +158,10 @@ def _read_float(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
+
+
+def _write_seconds(duration_s: float) -> str:
+    return f"{duration_s:g}s"
 
 
 def _write_bytes(value: int) -> str | int:

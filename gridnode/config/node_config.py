@@ -80,6 +80,12 @@ class NodeConfig:
     threads: int | None = field(default=None, metadata=key("limits", unset="one per core"))
     """Threads of the engine worker."""
 
+    sessions: int = field(default=256, metadata=key("limits"))
+    """Sessions that this node serves at once; more are refused."""
+
+    drain_s: float = field(default=30.0, metadata=key("limits", "drain", flag="--drain"))
+    """How long to wait at the end for sessions to move to other nodes."""
+
     api: Address = field(default=DEFAULT_API, metadata=key("api", "address", flag="--api"))
     """Where the door listens (HTTP); other computers need a key; port 0 takes a free one."""
 
@@ -125,6 +131,8 @@ class NodeConfig:
             raise ValueError(f"the public name may have {MAX_PUBLIC_NAME_CHARACTERS} characters")
         if self.cache_tokens < 1:
             raise ValueError(f"cache_tokens must be at least 1, got {self.cache_tokens}")
+        if self.sessions < 1:
+            raise ValueError(f"sessions must be at least 1, got {self.sessions}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
         if self.bind and not ipaddress.ip_address(self.listen.host).is_unspecified:

@@ -16,7 +16,7 @@ from gridnode.config import DEFAULT_API
 from gridnode.control.client_key import client_key
 from gridnode.control.door_errors import ErrorAnswer, ErrorBody, restore_error
 from gridnode.control.readiness import Readiness
-from gridnode.control.schema import AnswerEvent, Failed, Finished, GenerateRequest, NodeStatus
+from gridnode.control.schema import AnswerEvent, Failed, Finished, GenerateRequest, NodeStatus, PauseRequest
 from gridnode.control.server_sent import EventReader
 from gridnode.core.addresses import Address, at_home, is_unspecified
 from gridnode.errors import NotRunning, PeerLost, ProtocolError
@@ -72,6 +72,26 @@ class ControlClient:
             GridError: the node answered with an error.
         """
         async with self._open("GET", "/api/v1/status") as response:
+            return _decode(await self._checked(response), NodeStatus)
+
+    async def pause(self, request: PauseRequest) -> NodeStatus:
+        """Let the node serve no blocks for a while; return its new status.
+
+        Raises:
+            NotRunning: no node answers.
+            GridError: the node answered with an error.
+        """
+        async with self._open("POST", "/api/v1/pause", msgspec.json.encode(request)) as response:
+            return _decode(await self._checked(response), NodeStatus)
+
+    async def resume(self) -> NodeStatus:
+        """Let the node serve blocks again; return its new status.
+
+        Raises:
+            NotRunning: no node answers.
+            GridError: the node answered with an error.
+        """
+        async with self._open("POST", "/api/v1/resume") as response:
             return _decode(await self._checked(response), NodeStatus)
 
     async def readiness(self) -> Readiness:

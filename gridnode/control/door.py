@@ -26,6 +26,7 @@ from gridnode.control.login_page import login_routes
 from gridnode.control.ollama.routes import make_ollama_routes
 from gridnode.control.openai.routes import make_openai_routes
 from gridnode.control.operation import Operation, describe_operations
+from gridnode.control.pause_routes import make_pause_routes
 from gridnode.control.petals.routes import make_petals_routes
 from gridnode.control.readiness import Readiness, readiness
 from gridnode.control.schema import GenerateEvent, GenerateRequest, NodeStatus
@@ -98,6 +99,7 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
         *make_petals_routes(control),
         *make_event_routes(control),
         *make_ollama_routes(control),
+        *make_pause_routes(control),
         Route("/openapi.json", openapi),
     ]
 

@@ -6,7 +6,14 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from gridnode.control.history import History
-from gridnode.control.schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest, NodeStatus
+from gridnode.control.schema import (
+    AnswerEvent,
+    Embedded,
+    EmbedRequest,
+    GenerateRequest,
+    NodeStatus,
+    PauseRequest,
+)
 
 
 class NodeControl(Protocol):
@@ -49,6 +56,14 @@ class NodeControl(Protocol):
             CacheFull: no route has enough free KV cache.
             GridError: anything else that ended the session.
         """
+        ...
+
+    def pause(self, request: PauseRequest) -> None:
+        """Serve no blocks for a while: sessions move to other nodes, then the memory is freed."""
+        ...
+
+    def resume(self) -> None:
+        """End a pause at once. Without one, nothing happens."""
         ...
 
     async def embed(self, request: EmbedRequest) -> Embedded:

@@ -20,6 +20,8 @@ def readiness(status: NodeStatus) -> Readiness:
     """Return whether the node serves its blocks or, if it has none, can answer through others."""
     if status.state in ("leaving", "offline"):
         return Readiness(False, "the node is leaving the swarm")
+    if status.state == "paused":
+        return Readiness(False, "the node is paused; 'gridnode resume' lets it serve again")
     if status.engine.state == "none":
         return _readiness_through_others(status)
     if status.engine.state != "ready" or status.state != "online":

@@ -22,6 +22,9 @@ MAX_LOGIT_BIASES = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_EMBEDDED_TEXTS = 256
 
+# A year: who wants a longer pause stops the node.
+MAX_PAUSE_S = 366 * 86400.0
+
 EngineStateName = Literal["none", "starting", "loading", "ready", "restarting", "failed", "stopped"]
 
 
@@ -93,7 +96,8 @@ class PeerStatus:
     public_name: str
     version: str
     state: str
-    """`joining`, `online`, `leaving`; `unreachable` if it announces itself but no link to it works."""
+    """`joining`, `online`, `paused`, `leaving`; `unreachable` if it announces itself but no link to it
+    works."""
 
     is_self: bool
     path: str
@@ -161,6 +165,27 @@ class SessionStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PauseStatus:
+    """A pause of a node: it serves no blocks meanwhile."""
+
+    reason: str
+    """Who or what asked for it, for people."""
+
+    remaining_s: float | None
+    """Seconds until it ends by itself; None if somebody has to resume."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseRequest:
+    """Body of `POST /api/v1/pause`."""
+
+    duration_s: Annotated[float, Meta(gt=0.0, le=MAX_PAUSE_S)] | None = None
+    """How long; None until `POST /api/v1/resume`."""
+
+    reason: Annotated[str, Meta(max_length=200)] = "its owner asked for it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """Answer of `GET /api/v1/status`."""
 
@@ -170,7 +195,7 @@ class NodeStatus:
     public_name: str
     swarm: str
     state: str
-    """`joining`, `online`, `leaving`."""
+    """`joining`, `online`, `paused`, `leaving`."""
 
     uptime_s: float
     pid: int
@@ -198,6 +223,9 @@ class NodeStatus:
 
     addresses: tuple[str, ...] = ()
     """Where other nodes reach this one; the first one is the best to tell others."""
+
+    pause: PauseStatus | None = None
+    """Why it serves nothing now, if its owner wants that."""
 
     @property
     def join_address(self) -> str:

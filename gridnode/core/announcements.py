@@ -33,6 +33,9 @@ class PeerState(StrEnum):
     LEAVING = "leaving"
     """It finishes what runs and takes nothing new."""
 
+    PAUSED = "paused"
+    """It stays in the swarm and serves nothing until its owner lets it."""
+
     OFFLINE = "offline"
     """It is gone; sent as a goodbye."""
 

@@ -44,9 +44,30 @@ class Answering:
         self._wait_change = wait_change
         self._codec = codec
         self._line = WaitingLine()
+        self.num_running = 0
+        """Answers that are not finished."""
+
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Return once no answer is running. Cancelling is safe."""
+        await self._idle.wait()
 
     async def run(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Yield the events of the answer to `request`; see `NodeControl.generate`."""
+        self.num_running += 1
+        self._idle.clear()
+        try:
+            async with contextlib.aclosing(self._run(request)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self.num_running -= 1
+            if not self.num_running:
+                self._idle.set()
+
+    async def _run(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         started_at = asyncio.get_running_loop().time()
         model, num_blocks = self._resolve(request.model)
         codec = await self._codec(model)

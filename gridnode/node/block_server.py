@@ -46,8 +46,6 @@ from gridnode.wire.messages import (
 
 logger = logging.getLogger("gridnode.node.block_server")
 
-# Each holds a stream and a lease; the KV cache runs out long before on small machines.
-MAX_SESSIONS = 256
 # A push stream may overtake the OpenSession of its session by the difference of two routes.
 PUSH_PATIENCE_S = 5.0
 
@@ -78,6 +76,7 @@ class BlockServer:
 
     Args:
         serving: Returns what this node serves now, or None while nothing is loaded.
+        max_sessions: Sessions that are served at once; each holds a stream and a lease.
         on_refused: Called with the client and the reason when a session is refused or ends by an error.
     """
 
@@ -87,14 +86,18 @@ class BlockServer:
         links: Links,
         *,
         serving: Callable[[], Serving | None],
+        max_sessions: int,
         on_refused: Callable[[PeerId, GridError], None] = lambda client, error: None,
     ) -> None:
         self._on_refused = on_refused
         self._engine = engine
         self._links = links
         self._serving = serving
+        self._max_sessions = max_sessions
         self._sessions: dict[SessionId, _HopSession] = {}
         self._opened = asyncio.Condition()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.computed_tokens = dict.fromkeys(StepKind, 0)
         """Tokens of every kind of step that came through the blocks here."""
 
@@ -118,6 +121,10 @@ class BlockServer:
             )
             for session_id, session in self._sessions.items()
         )
+
+    async def wait_idle(self) -> None:
+        """Return once no session is open here. Cancelling is safe."""
+        await self._idle.wait()
 
     async def serve_session(self, stream: Stream, opening: OpenSession) -> None:
         """Take part in a session until the client ends its stream, or a step fails.
@@ -196,8 +203,8 @@ class BlockServer:
             raise WrongSpan(f"blocks {serving.span} are served here, not {opening.span}")
         if opening.max_tokens > serving.max_session_tokens:
             raise ContextFull(opening.max_tokens, serving.max_session_tokens)
-        if len(self._sessions) >= MAX_SESSIONS:
-            raise NoCapacity(f"{MAX_SESSIONS} sessions are open on this node, no more are taken")
+        if len(self._sessions) >= self._max_sessions:
+            raise NoCapacity(f"{self._max_sessions} sessions are open on this node, no more are taken")
         if opening.session in self._sessions:
             raise ProtocolError("this session is open already")
 
@@ -216,11 +223,14 @@ class BlockServer:
                 await self._reach(opening.next_hop)
             async with self._opened:
                 self._sessions[opening.session] = session
+                self._idle.clear()
                 self._opened.notify_all()
             yield session
         finally:
             session.is_open = False
             self._sessions.pop(opening.session, None)
+            if not self._sessions:
+                self._idle.set()
             if session.push is not None:
                 session.push.finish()
             with contextlib.suppress(EngineLost):  # the lease died with the worker

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from gridnode.errors import GridError, PeerLost, PeerRefused
+from gridnode.errors import GridError, NoCapacity, PeerLost, PeerRefused
 from gridnode.node.remote_session import RemoteSession, StepOutcome
 from gridnode.node.session_opener import SessionOpener, is_survivable
 from gridnode.wire.messages import Output, StepKind
@@ -23,6 +23,8 @@ FAILOVER_DEADLINE_S = 60.0
 MAX_HISTORY_TOKENS = 4096
 # Steps of a prompt or a replay under way at once: enough for a dozen hops, few enough to cancel quickly.
 MAX_STEPS_UNDER_WAY = 16
+# A hop that drains waits for us; there may be no other yet.
+MOVE_INTERVAL_S = 1.0
 
 
 class LastingSession:
@@ -41,6 +43,7 @@ class LastingSession:
 
     def __init__(self, opener: SessionOpener, *, chunk_tokens: int, sends_history: bool) -> None:
         self.num_reroutes = 0
+        self._next_move_at = 0.0
         self._opener = opener
         self._chunk_tokens = chunk_tokens
         self._sends_history = sends_history
@@ -77,6 +80,7 @@ class LastingSession:
             try:
                 if self._session is None:
                     self._session = await self._opener.open(deadline=deadline)
+                await self._move_from_ending_hops()
                 outcome = await self._run(token_ids, output)
             except (PeerRefused, PeerLost) as exc:
                 now = asyncio.get_running_loop().time()
@@ -92,6 +96,23 @@ class LastingSession:
         """Free the lease on every hop at once. Safe to call more than once."""
         if self._session is not None:
             await self._session.aclose()
+
+    async def _move_from_ending_hops(self) -> None:
+        """Take another route if a hop drains; without one, stay: it finishes what runs."""
+        now = asyncio.get_running_loop().time()
+        if now < self._next_move_at or not self._opener.is_ending(self.session.plan.route):
+            return
+        self._next_move_at = now + MOVE_INTERVAL_S
+        try:
+            moved = await self._opener.open()
+        except (NoCapacity, PeerRefused, PeerLost) as exc:
+            logger.info("a hop is leaving and there is no other route yet: %s", exc)
+            return
+        logger.info("a hop is leaving; moving %d tokens to another route", self._num_cached)
+        left, self._session = self.session, moved
+        self.num_reroutes += 1
+        self._num_cached = 0
+        await left.aclose()
 
     async def _lose_session(self, error: GridError) -> None:
         logger.info("%s; replaying %d tokens on another route", error, self._num_cached)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from gridnode.core.addresses import Address
+from gridnode.core.announcements import PeerState
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.core.routing import Route
 from gridnode.core.sampling import SamplingParams
@@ -28,6 +29,8 @@ _SURVIVABLE = frozenset(
         ErrorCode.WRONG_SPAN,
     }
 )
+
+_ENDING = frozenset({PeerState.LEAVING, PeerState.PAUSED})
 
 
 def is_survivable(error: GridError) -> bool:
@@ -69,6 +72,13 @@ class SessionOpener:
         if isinstance(error, PeerRefused) and error.peer_id:
             peer_id = PeerId(error.peer_id)
             self._failed[peer_id] = self._view().swarm.sequences.get(peer_id, 0)
+
+    def is_ending(self, route: Route) -> bool:
+        """Return whether a hop of `route` announces that it stops serving."""
+        peers = self._view().swarm.peers
+        return any(
+            hop.peer_id in peers and peers[hop.peer_id].announcement.state in _ENDING for hop in route.hops
+        )
 
     async def open(self, *, deadline: float | None = None) -> RemoteSession:
         """Return a session, open on every hop of the best route; pass by hops that refuse.

@@ -1,6 +1,6 @@
 import pytest
 
-from gridnode.units import GIB, MIB, format_bytes, format_seconds, parse_bytes
+from gridnode.units import GIB, MIB, format_bytes, format_seconds, parse_bytes, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,17 @@ def test_times_are_shown_in_the_unit_that_suits() -> None:
         "3 min",
         "2 h",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("30s", 30), ("15m", 900), ("2h", 7200), ("1d", 86400), ("1h 30m", 5400), ("0.5h", 1800)],
+)
+def test_durations_are_read_as_people_write_them(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "2x", "-1", "1h later", "1,5h"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_seconds(text)

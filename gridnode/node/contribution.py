@@ -1,0 +1,328 @@
+"""What this node gives to the swarm: the blocks it serves. Chosen, loaded, served, paused and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from gridnode.config import NodeConfig
+from gridnode.control.schema import EngineStatus, PauseStatus, SessionStatus
+from gridnode.core.announcements import PeerState, Serving
+from gridnode.core.ids import ModelId, PeerId
+from gridnode.engine.locate import open_checkpoint
+from gridnode.engine.requests import EngineConfig
+from gridnode.errors import GridError, NoCapacity
+from gridnode.net.transport import Stream
+from gridnode.node.balancer import settle
+from gridnode.node.block_server import BlockServer, refuse
+from gridnode.node.engine_supervisor import EngineState, EngineSupervisor
+from gridnode.node.links import Links
+from gridnode.node.membership import Membership
+from gridnode.wire.messages import OpenPush, OpenSession, StepKind
+
+logger = logging.getLogger("gridnode.node.contribution")
+
+# A node that still loads takes part in placement with the speed of an old computer.
+UNMEASURED_BLOCK_S = 0.005
+# Free cache is announced at once when it moved by this share of the whole, otherwise regularly.
+ANNOUNCED_CACHE_SHARE = 0.125
+# How long sessions may take to move to other nodes before a pause ends them.
+PAUSE_DRAIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    reason: str
+    until: float | None
+    """On the event loop's clock; None until somebody resumes."""
+
+
+class Contribution:
+    """The blocks that this node serves. Run it once, with `run`.
+
+    Args:
+        expects_news: Returns whether others may be about to tell what they serve.
+        on_text: Called with the model and the directory of its tokenizer once they are known.
+        on_change: Called after every change of the engine or of `state`.
+        on_refused: As that of `BlockServer`.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        me: PeerId,
+        links: Links,
+        membership: Membership,
+        *,
+        expects_news: Callable[[], bool],
+        on_text: Callable[[ModelId, Path], None],
+        on_change: Callable[[], None],
+        on_refused: Callable[[PeerId, GridError], None],
+    ) -> None:
+        self.engine: EngineSupervisor | None = None
+        self.block_server: BlockServer | None = None
+        self._config = config
+        self._me = me
+        self._links = links
+        self._membership = membership
+        self._expects_news = expects_news
+        self._on_text = on_text
+        self._on_change = on_change
+        self._on_refused = on_refused
+        self._serving: Serving | None = None
+        self._announced: tuple[PeerState, int] | None = None
+        self._pause: _Pause | None = None
+        self._pausing = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+        self._is_leaving = False
+        self._past_tokens: Counter[StepKind] = Counter()
+        self._past_block_tokens = 0
+
+    @property
+    def state(self) -> PeerState:
+        """What this node is doing, as it announces it."""
+        if self._is_leaving or (self._pause and self.engine):
+            return PeerState.LEAVING
+        if self._pause:
+            return PeerState.PAUSED
+        if not self._config.model:
+            return PeerState.ONLINE
+        engine = self.engine
+        is_ready = engine is not None and engine.state is EngineState.READY and engine.loaded is not None
+        return PeerState.ONLINE if is_ready else PeerState.JOINING
+
+    @property
+    def free_cache_tokens(self) -> int:
+        """Tokens of KV cache that could be leased here now."""
+        return self.engine.free_cache_tokens if self.engine else 0
+
+    @property
+    def total_cache_tokens(self) -> int:
+        """Tokens of KV cache that this node has for sessions."""
+        return self._config.cache_tokens if self.engine else 0
+
+    @property
+    def served_block_tokens(self) -> int:
+        """Tokens times the blocks that they went through here."""
+        now = self.block_server.computed_block_tokens if self.block_server else 0
+        return self._past_block_tokens + now
+
+    @property
+    def computed_tokens(self) -> Mapping[StepKind, int]:
+        """Tokens of every kind of step that came through the blocks here."""
+        return self._past_tokens + Counter(self.block_server.computed_tokens if self.block_server else {})
+
+    async def run(self) -> None:
+        """Serve the blocks that this node was told, or chooses, until cancelled.
+
+        Raises:
+            BadCheckpoint, BadInput: the model cannot be served.
+            NoCapacity: not one block fits into the memory budget.
+        """
+        self._announce_if_moved()
+        if not self._config.model:
+            await asyncio.get_running_loop().create_future()  # until cancelled
+        while True:
+            await self._wait_resumed()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    serving = group.create_task(self._serve(), name="engine")
+                    await self._wait_paused()
+                    serving.cancel()
+            except* GridError as errors:
+                raise errors.exceptions[0] from None
+            self._forget_blocks()
+
+    def pause(self, duration_s: float | None, reason: str) -> None:
+        """Stop serving for `duration_s`, or until `resume`: sessions move away, then the memory is freed."""
+        until = None if duration_s is None else asyncio.get_running_loop().time() + duration_s
+        self._pause = _Pause(reason, until)
+        self._resumed.clear()
+        self._pausing.set()
+        logger.info("pausing: %s", reason)
+        self._announce_if_moved()
+
+    def resume(self) -> None:
+        """End a pause. Without one, nothing happens."""
+        if self._pause is not None:
+            logger.info("resuming after a pause: %s", self._pause.reason)
+        self._pause = None
+        self._pausing.clear()
+        self._resumed.set()
+        self._announce_if_moved()
+
+    async def leave(self, timeout_s: float) -> int:
+        """Take nothing new and wait until the sessions here have moved away or ended.
+
+        Returns:
+            The sessions that are left after `timeout_s`.
+        """
+        self._is_leaving = True
+        self._announce_if_moved()
+        await self._wait_idle(timeout_s)
+        return len(self.sessions())
+
+    def pause_status(self) -> PauseStatus | None:
+        """Return the present pause in the words of the door."""
+        if self._pause is None:
+            return None
+        until = self._pause.until
+        remaining_s = None if until is None else max(until - asyncio.get_running_loop().time(), 0.0)
+        return PauseStatus(reason=self._pause.reason, remaining_s=remaining_s)
+
+    def sessions(self) -> tuple[SessionStatus, ...]:
+        """Return the sessions in which this node is a hop."""
+        return self.block_server.sessions() if self.block_server else ()
+
+    def described(self) -> Serving | None:
+        """Return what this node serves, with its present figures."""
+        engine, serving = self.engine, self._serving
+        if serving is None or engine is None or engine.loaded is None:
+            return serving
+        return replace(
+            serving,
+            has_embeddings=engine.loaded.has_embeddings,
+            has_head=engine.loaded.has_head,
+            max_session_tokens=engine.loaded.max_session_tokens,
+            free_cache_tokens=engine.free_cache_tokens,
+            decode_block_s=engine.loaded.decode_block_s,
+            total_cache_tokens=self._config.cache_tokens,
+            open_sessions=len(self.sessions()),
+        )
+
+    def engine_status(self) -> EngineStatus:
+        """Return what the engine worker is doing, in the words of the door."""
+        engine = self.engine
+        if engine is None:
+            return EngineStatus(state="none")
+        progress, loaded = engine.progress, engine.loaded
+        return EngineStatus(
+            state=engine.state.value,
+            pid=engine.pid,
+            detail=engine.detail,
+            loaded_blocks=len(engine.config.span) if loaded else progress.loaded_blocks if progress else 0,
+            wanted_blocks=len(engine.config.span),
+            resident_bytes=_resident_bytes(engine.pid),
+            restarts=engine.num_restarts,
+            executor=loaded.executor if loaded else "",
+            dtype=loaded.dtype if loaded else "",
+        )
+
+    async def serve_stream(self, stream: Stream, opening: OpenSession | OpenPush) -> None:
+        """Serve a stream that a client or a previous hop opened."""
+        if self.block_server is None:
+            await refuse(stream, NoCapacity("this node serves no blocks now"))
+        elif isinstance(opening, OpenSession):
+            await self.block_server.serve_session(stream, opening)
+        else:
+            await self.block_server.serve_push(stream, opening)
+
+    async def _wait_paused(self) -> None:
+        """Return once a pause was asked for and no session is left, or those that are have had their time."""
+        while self._pause is None:
+            await self._pausing.wait()
+            await self._wait_idle(PAUSE_DRAIN_S)
+
+    def _forget_blocks(self) -> None:
+        if self.block_server is not None:
+            self._past_tokens.update(self.block_server.computed_tokens)
+            self._past_block_tokens += self.block_server.computed_block_tokens
+        self.engine = self.block_server = self._serving = None
+        self._announce_if_moved()
+
+    async def _serve(self) -> None:
+        config = self._config
+        checkpoint = await asyncio.to_thread(open_checkpoint, config.model)
+        model, facts = checkpoint.model_id, checkpoint.facts
+        span = await settle(
+            config, model, facts, self._membership, me=self._me, expects_news=self._expects_news()
+        )
+        self._serving = Serving(
+            model=model,
+            num_blocks=facts.num_blocks,
+            span=span,
+            has_embeddings=span.start == 0,
+            has_head=span.end == facts.num_blocks,
+            quantization=config.quantization,
+            max_session_tokens=min(facts.max_positions, config.cache_tokens),
+            free_cache_tokens=0,
+            decode_block_s=UNMEASURED_BLOCK_S,
+        )
+        self._membership.announce()  # others may wait for our choice to make theirs
+        engine_config = EngineConfig(
+            location=config.model,
+            span=span,
+            quantization=config.quantization,
+            dtype=config.dtype,
+            executor=config.executor,
+            cache_tokens=config.cache_tokens,
+            num_threads=config.threads,
+        )
+        self.engine = EngineSupervisor(engine_config, on_change=self._engine_changed)
+        self.block_server = BlockServer(
+            self.engine,
+            self._links,
+            serving=self._serving_now,
+            max_sessions=config.sessions,
+            on_refused=self._on_refused,
+        )
+        await self.engine.run()
+
+    def _engine_changed(self) -> None:
+        engine = self.engine
+        if engine and self._serving and engine.loaded and engine.loaded.text_dir:
+            self._on_text(self._serving.model, Path(engine.loaded.text_dir))
+        self._announce_if_moved()
+
+    def _announce_if_moved(self) -> None:
+        """Tell the swarm what matters to it: the state, and free cache if it moved much."""
+        now = (self.state, self.free_cache_tokens)
+        before = self._announced
+        moved = abs(now[1] - before[1]) if before else 0
+        if (
+            before is None
+            or before[0] is not now[0]
+            or moved > ANNOUNCED_CACHE_SHARE * self._config.cache_tokens
+        ):
+            self._announced = now
+            self._membership.announce()
+        self._on_change()
+
+    def _serving_now(self) -> Serving | None:
+        """Return what this node serves to new sessions, or None while it takes none."""
+        return self.described() if self.state is PeerState.ONLINE else None
+
+    async def _wait_idle(self, timeout_s: float) -> None:
+        """Wait until no session is open here, for at most `timeout_s`."""
+        if self.block_server is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.block_server.wait_idle()
+
+    async def _wait_resumed(self) -> None:
+        while self._pause is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._pause.until):
+                    await self._resumed.wait()
+            if self._is_pause_over():
+                self.resume()
+
+    def _is_pause_over(self) -> bool:
+        until = self._pause.until if self._pause is not None else None
+        return until is not None and asyncio.get_running_loop().time() >= until
+
+
+def _resident_bytes(pid: int | None) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss) if pid else 0
+    except psutil.Error:
+        return 0
