@@ -16,11 +16,11 @@ from gridnode_web.rendering import page
 
 # Name in the request, label, step of the arrows, what it does. Ranges stand in `static/chat/settings.js`.
 _FIELDS = (
-    ("temperature", "Temperature", "0.1", "0 always takes the most probable token; more is more varied."),
-    ("top_p", "Top p", "0.05", "Of the probable tokens, the fewest that reach this together. 1 keeps all."),
-    ("top_k", "Top k", "1", "Only so many of the most probable tokens. 0 keeps all."),
+    ("temperature", "Temperature", "0.1", "0 is always the most probable token."),
+    ("top_p", "Top p", "0.05", "The likeliest tokens up to this sum; 1 keeps all."),
+    ("top_k", "Top k", "1", "At most this many tokens; 0 keeps all."),
     ("repetition_penalty", "Repetition penalty", "0.05", "Above 1, tokens seen before get less probable."),
-    ("seed", "Seed", "1", "The same seed gives the same answer. Empty takes another one each time."),
+    ("seed", "Seed", "1", "Empty takes another one for each answer."),
     ("max_tokens", "New tokens at most", "1", "Where an answer is cut at the latest."),
 )
 
