@@ -10,7 +10,7 @@ from axe_playwright_python.async_playwright import Axe
 from fake_node import HOP, FakeNode
 from playwright.async_api import Locator, Page
 
-from gridnode.control.schema import AnswerEvent, Delta, Finished, GenerateRequest, Rerouted, Started
+from gridnode.control.schema import AnswerEvent, Delta, Finished, GenerateRequest, Rerouted, Started, Waiting
 
 READY = "#send:not([disabled])"
 
@@ -22,6 +22,9 @@ class Talker(FakeNode):
     An answer is a sequence of pieces of text, of events, and of `asyncio.Event`s that it waits for.
     """
 
+    in_line: Sequence[Waiting | asyncio.Event] = ()
+    """What comes before an answer begins."""
+
     answers: list[Sequence[str | AnswerEvent | asyncio.Event]] = field(default_factory=lambda: [["Yes."]])
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:  # type: ignore[override]
@@ -32,6 +35,11 @@ class Talker(FakeNode):
         try:
             if self.error and self.fail_after is None:
                 raise self.error
+            for step in self.in_line:
+                if isinstance(step, Waiting):
+                    yield step
+                else:
+                    await step.wait()
             yield Started(model="tiny", route=(HOP,), prompt_tokens=1200, context_tokens=4096)
             for piece in answer:
                 if isinstance(piece, asyncio.Event):

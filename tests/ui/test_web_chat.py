@@ -15,6 +15,7 @@ from playwright.async_api import expect
 from waiting import until
 
 from gridnode.control.door_server import serve_door
+from gridnode.control.schema import Waiting
 from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull
 from gridnode_web.pages import make_pages
@@ -231,6 +232,65 @@ def test_reroute_is_a_thin_line(browser: SharedBrowser) -> None:
             rest.set()
             await expect(answers(page)).to_have_text("before after")
             await expect(page.locator(".notes li")).to_have_count(1)
+
+    browser.run(scenario())
+
+
+def test_answer_in_line_says_how_long_the_line_is(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        room = asyncio.Event()
+        line = (Waiting(position=2, text="512 tokens of KV cache are wanted, 3 are free"), room)
+        async with browser.visiting(Talker(in_line=line), "/chat") as visit:
+            page = visit.page
+            await begin(page, "Soon?")
+            await expect(page.locator(".progress")).to_have_text(
+                "Waiting for room, behind 2 other answers: 512 tokens of KV cache are wanted, 3 are free"
+            )
+            room.set()
+            await expect(answers(page)).to_have_text("Yes.")
+
+    browser.run(scenario())
+
+
+def test_last_question_is_edited_by_keyboard(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        node = Talker(answers=[["long\n\n" * 60], ["short"]])
+        async with browser.visiting(node, "/chat") as visit:
+            page = visit.page
+            await ask(page, "First words")
+            await page.keyboard.press("ArrowUp")
+            field = page.get_by_label("The question in new words")
+            await expect(field).to_be_focused()
+            await expect(field).to_be_in_viewport()
+            await page.keyboard.press("Escape")
+            await expect(page.get_by_label("Edit the question")).to_be_focused()
+            await page.keyboard.press("Enter")
+            await page.keyboard.type(", more of them")
+            await page.keyboard.press("Control+Enter")
+            await expect(answers(page)).to_have_text("short")
+            await expect(page.locator("#question")).to_be_focused()
+        assert node.requests[-1].messages[-1].content == "First words, more of them"
+
+    browser.run(scenario())
+
+
+def test_reader_of_earlier_lines_is_left_there(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        rest = asyncio.Event()
+        node = Talker(answers=[["line\n\n" * 80, rest, "line\n\n" * 80]])
+        async with browser.visiting(node, "/chat") as visit:
+            page = visit.page
+            await begin(page, "Much")
+            newest = page.get_by_role("button", name="Newest")
+            await page.wait_for_function("() => document.getElementById('scroll').scrollTop > 500")
+            await expect(newest).to_be_hidden()
+            await page.evaluate("() => document.getElementById('scroll').scrollTo(0, 100)")
+            await expect(newest).to_be_visible()
+            rest.set()
+            await page.wait_for_selector(READY)
+            assert await page.evaluate("() => document.getElementById('scroll').scrollTop") == 100
+            await newest.click()
+            await expect(page.locator(".cost")).to_be_in_viewport()
 
     browser.run(scenario())
 

@@ -46,6 +46,7 @@ function show() {
   talk.show(current, { isBusy });
   composer.show({ isBusy, canAsk: !isAway && models.length > 0 });
   showBar();
+  document.title = `${current.title || "Chat"} · gridnode`;
   const hash = current.path().length ? `#${current.id}` : "";
   if (location.hash !== hash) history.replaceState(null, "", hash || location.pathname);
   void showList();
@@ -118,25 +119,27 @@ function onTurnAction({ action, id, text }) {
 
 async function onChatAction(action, id) {
   if (action === "open") await open(id);
-  if (action === "export") exportChat(await store.load(id));
+  if (action === "export") await attempt(async () => exportChat(await store.load(id)), "This chat is not exported");
   if (action === "delete" && (await confirmed("Delete this chat? It cannot be brought back."))) {
     await chats.remove(id);
   }
 }
 
 async function open(id) {
-  try {
+  await attempt(async () => {
     if (await chats.open(id)) talk.toEnd();
-  } catch (error) {
-    notice.showProblem(`This chat cannot be read: ${error.message}`);
-  }
+  }, "This chat cannot be read");
 }
 
 async function takeFile(file) {
+  await attempt(async () => chats.adopt(await importChat(file)), `“${file.name}” was not imported`);
+}
+
+async function attempt(action, complaint) {
   try {
-    chats.adopt(await importChat(file));
+    await action();
   } catch (error) {
-    notice.showProblem(`“${file.name}” was not imported: ${error.message}`);
+    notice.showProblem(`${complaint}: ${error.message}`);
   }
 }
 

@@ -22,7 +22,9 @@ export class ChatList {
     this.#shade.addEventListener("click", () => this.close());
     document.getElementById("close-chats").addEventListener("click", () => this.close());
     this.#panel.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.close();
+      if (event.key !== "Escape" || !this.#isOpen) return;
+      event.stopPropagation(); // it closes the drawer, and does not stop an answer
+      this.close();
     });
     NARROW.addEventListener("change", () => this.#setOpen(false));
     this.#setOpen(false);

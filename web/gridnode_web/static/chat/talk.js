@@ -20,6 +20,10 @@ export class Talk {
       this.toEnd();
       this.#scroll.focus();
     });
+    // Who changes an earlier question reads there, not at the end.
+    this.#turns.addEventListener("focusin", ({ target }) => {
+      if (target.closest(".edit")) this.#follows = false;
+    });
     new ResizeObserver(() => this.#stay()).observe(this.#turns);
   }
 
