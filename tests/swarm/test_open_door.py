@@ -9,7 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import anthropic
 import httpx
+import ollama
+import openai
 import pytest
 
 from gridnode.core.addresses import Address
@@ -116,3 +119,44 @@ def test_no_key_is_in_any_file_of_the_node(node: OpenNode) -> None:
     for path in node.state_dir.rglob("*"):
         if path.is_file():
             assert node.first_key.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.client("openai", "401, and a key")
+def test_the_client_of_openai_sends_its_key(node: OpenNode) -> None:
+    def client(key: str) -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=f"http://{node.elsewhere}/v1", api_key=key, http_client=httpx.Client(trust_env=False)
+        )
+
+    with client(node.first_key) as right, client("gn-wrong") as wrong:
+        assert list(right.models.list()) == []
+        with pytest.raises(openai.AuthenticationError, match="unknown or was revoked"):
+            wrong.models.list()
+
+
+@pytest.mark.client("anthropic", "401, and a key")
+def test_the_client_of_anthropic_sends_its_key(node: OpenNode) -> None:
+    def count_tokens(key: str) -> None:
+        with anthropic.Anthropic(
+            base_url=f"http://{node.elsewhere}", api_key=key, http_client=httpx.Client(trust_env=False)
+        ) as client:
+            client.messages.count_tokens(model="none", messages=[{"role": "user", "content": "Hello"}])
+
+    # Past the door, where nobody serves this model.
+    with pytest.raises(anthropic.NotFoundError):
+        count_tokens(node.first_key)
+    with pytest.raises(anthropic.AuthenticationError, match="unknown or was revoked"):
+        count_tokens("gn-wrong")
+
+
+@pytest.mark.client("ollama", "401, and a key")
+def test_the_client_of_ollama_sends_its_key(node: OpenNode) -> None:
+    def client(key: str) -> ollama.Client:
+        return ollama.Client(
+            f"http://{node.elsewhere}", headers={"Authorization": f"Bearer {key}"}, trust_env=False
+        )
+
+    assert list(client(node.first_key).list().models) == []
+    with pytest.raises(ollama.ResponseError) as refused:
+        client("gn-wrong").list()
+    assert refused.value.status_code == 401
