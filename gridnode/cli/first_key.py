@@ -19,6 +19,7 @@ def make_first_key(policy: DoorPolicy, api: Address) -> str:
     Raises:
         BadInput: the keys cannot be read or written.
     """
-    if is_loopback(api) or policy.keys is None or policy.keys.keys():
+    needs_none = is_loopback(api) and not policy.home_needs_key
+    if needs_none or policy.keys is None or policy.keys.keys():
         return ""
     return policy.keys.create(FIRST_KEY_NAME, scopes=FIRST_KEY_SCOPES)[1]

@@ -24,6 +24,9 @@ class Doorstep:
     api_elsewhere: tuple[Address, ...] = ()
     """The door, as other computers reach it; empty if they do not."""
 
+    home_needs_key: bool = False
+    """Whether this computer needs a key, too."""
+
     first_key: str = ""
     """A key that was made just now and is shown nowhere again."""
 
@@ -70,10 +73,14 @@ def banner(status: NodeStatus, doorstep: Doorstep) -> list[str]:
 
 
 def _door_lines(doorstep: Doorstep) -> list[str]:
-    if not doorstep.api_elsewhere:
-        return [f"  api      http://{doorstep.api}  (this computer only, no key needed)"]
-    url = f"http://{doorstep.api_elsewhere[0]}"
-    lines = [f"  api      {url}  (with a key, not encrypted; on this computer http://{doorstep.api} without)"]
+    home = f"http://{doorstep.api}"
+    key = "with a key" if doorstep.home_needs_key else "no key needed"
+    if doorstep.api_elsewhere:
+        url = f"http://{doorstep.api_elsewhere[0]}"
+        lines = [f"  api      {url}  (with a key, not encrypted; on this computer {home}, {key})"]
+    else:
+        url = home
+        lines = [f"  api      {url}  (this computer only, {key})"]
     if doorstep.first_key:
         lines += [
             f"  key      {doorstep.first_key}  (shown this once; 'gridnode keys' makes more)",

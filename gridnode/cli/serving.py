@@ -142,6 +142,7 @@ async def _tell(
     doorstep = Doorstep(
         api=at_home(api),
         api_elsewhere=() if is_loopback(api) else reachable_addresses(api),
+        home_needs_key=node.config.api_require_key,
         first_key=first_key,
         reachable=reachable_addresses(node.address),
         model=node.config.model,

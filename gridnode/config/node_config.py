@@ -99,6 +99,9 @@ class NodeConfig:
     )
     """Origin, like https://chat.example.org, whose web pages may use the door."""
 
+    api_require_key: bool = field(default=False, metadata=key("api", "require_key", flag="--api-require-key"))
+    """Whether this computer needs a key too: for computers of several people, or behind a proxy on them."""
+
     public_name: str = field(default="", metadata=key("node", "name", metavar="NAME", live=True))
     """Public name, shown to others as the contributor."""
 

@@ -55,6 +55,9 @@ class DoorPolicy:
     origins: frozenset[str] = frozenset()
     """Origins like `https://chat.example.org` whose pages may use the door."""
 
+    home_needs_key: bool = False
+    """Whether requests from this computer need a key, too."""
+
     public_scopes: frozenset[Scope] = frozenset()
     """What nobody needs a key for: a public monitor has `MONITOR` here."""
 
@@ -68,6 +71,7 @@ def policy_of(config: NodeConfig) -> DoorPolicy:
         keys=KeyFile(config.state_dir),
         hosts=frozenset(_canonical(host.lower()) for host in config.api_hosts),
         origins=frozenset(origin.lower() for origin in config.api_origins),
+        home_needs_key=config.api_require_key,
     )
 
 

@@ -49,7 +49,7 @@ def guards(policy: DoorPolicy, doorkeeper: Doorkeeper) -> list[Middleware]:
             expose_headers=_EXPOSED_HEADERS,
         )
         stack.append(cors)
-    return [*stack, Middleware(KeyGuard, doorkeeper=doorkeeper)]
+    return [*stack, Middleware(KeyGuard, policy=policy, doorkeeper=doorkeeper)]
 
 
 class NameGuard:
@@ -72,15 +72,16 @@ class NameGuard:
 class KeyGuard:
     """Middleware: lets in requests from this computer, and from elsewhere those whose key allows them."""
 
-    def __init__(self, app: ASGIApp, *, doorkeeper: Doorkeeper) -> None:
+    def __init__(self, app: ASGIApp, *, policy: DoorPolicy, doorkeeper: Doorkeeper) -> None:
         self._app = app
+        self._policy = policy
         self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401, 403 or 429."""
         method = scope.get("method", "GET")  # a WebSocket has none
         needed = needed_scope(method, scope["path"]) if scope["type"] in _GUARDED else None
-        if needed is None or is_local(scope):
+        if needed is None or (is_local(scope) and not self._policy.home_needs_key):
             await self._app(scope, receive, send)
             return
         with contextlib.ExitStack() as stack:

@@ -138,7 +138,9 @@ def test_the_client_of_openai_sends_its_key(node: OpenNode) -> None:
 def test_the_client_of_anthropic_sends_its_key(node: OpenNode) -> None:
     def count_tokens(key: str) -> None:
         with anthropic.Anthropic(
-            base_url=f"http://{node.elsewhere}", api_key=key, http_client=httpx.Client(trust_env=False)
+            base_url=f"http://{node.elsewhere}",
+            api_key=key,
+            http_client=anthropic.DefaultHttpxClient(trust_env=False),
         ) as client:
             client.messages.count_tokens(model="none", messages=[{"role": "user", "content": "Hello"}])
 
@@ -156,7 +158,8 @@ def test_the_client_of_ollama_sends_its_key(node: OpenNode) -> None:
             f"http://{node.elsewhere}", headers={"Authorization": f"Bearer {key}"}, trust_env=False
         )
 
-    assert list(client(node.first_key).list().models) == []
-    with pytest.raises(ollama.ResponseError) as refused:
-        client("gn-wrong").list()
-    assert refused.value.status_code == 401
+    with client(node.first_key) as right, client("gn-wrong") as wrong:
+        assert list(right.list().models) == []
+        with pytest.raises(ollama.ResponseError) as refused:
+            wrong.list()
+        assert refused.value.status_code == 401

@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 
 from gridnode.cli.app import create_app
 from gridnode.cli.first_key import make_first_key
-from gridnode.control.door_policy import DoorPolicy
+from gridnode.config import NodeConfig
+from gridnode.control.door_policy import DoorPolicy, policy_of
 from gridnode.control.key_file import KeyFile
 from gridnode.control.keys import Scope
 from gridnode.core.addresses import Address
@@ -85,3 +86,8 @@ def test_the_first_key_is_made_once_and_only_for_others(state_dir: Path) -> None
     assert found is not None
     assert not found.allows(Scope.ADMIN)
     assert make_first_key(policy, Address("0.0.0.0", 7337)) == ""
+
+
+def test_a_door_that_asks_everybody_has_a_first_key_on_loopback_too(state_dir: Path) -> None:
+    policy = policy_of(NodeConfig(state_dir=state_dir, api_require_key=True))
+    assert KeyFile(state_dir).find(make_first_key(policy, Address("127.0.0.1", 7337))) is not None

@@ -89,3 +89,19 @@ def test_a_dead_engine_is_trouble() -> None:
 def test_names_of_strangers_cannot_steer_the_terminal() -> None:
     evil = replace(PEER, public_name="\x1b[2J", serving=SERVING)
     assert "\x1b" not in news(STATUS, replace(STATUS, peers=(*STATUS.peers, evil)), DOORSTEP)[0]
+
+
+def test_an_open_door_says_who_needs_a_key_and_shows_a_new_one_once() -> None:
+    elsewhere = (Address("192.0.2.7", 7337),)
+    door = replace(DOORSTEP, api_elsewhere=elsewhere, first_key="gn-new")
+    api, key, attempt = banner(STATUS, door)[1:4]
+    assert (
+        "http://192.0.2.7:7337  (with a key, not encrypted; on this computer http://127.0.0.1:7337, no" in api
+    )
+    assert "gn-new" in key
+    assert "curl -H 'Authorization: Bearer gn-new' http://192.0.2.7:7337/api/v1/status" in attempt
+    assert "gn-" not in "".join(banner(STATUS, replace(door, first_key="")))
+
+
+def test_a_door_that_asks_everybody_says_so() -> None:
+    assert "(this computer only, with a key)" in banner(STATUS, replace(DOORSTEP, home_needs_key=True))[1]

@@ -99,6 +99,17 @@ def test_a_proxy_on_this_computer_is_not_this_computer(keys: KeyFile, header: st
     visit(DoorPolicy(keys=keys), act, peer=HERE, url="http://127.0.0.1:7337")
 
 
+def test_this_computer_needs_one_too_if_told_so(keys: KeyFile) -> None:
+    _, secret = keys.create("laptop", scopes=(Scope.MONITOR,))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        assert (await http.get(STATUS)).status_code == 401
+        assert (await http.get(STATUS, headers=bearer(secret))).status_code == 200
+        assert (await http.get("/health")).status_code == 200
+
+    visit(DoorPolicy(keys=keys, home_needs_key=True), act, peer=HERE, url="http://127.0.0.1:7337")
+
+
 def test_without_keys_nobody_else_comes_in() -> None:
     async def act(http: httpx.AsyncClient) -> None:
         assert (await http.get(STATUS, headers=bearer("gn-x"))).status_code == 401
