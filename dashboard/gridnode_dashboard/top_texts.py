@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
+from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine
 from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus, SessionStatus
 from gridnode.units import format_bytes, format_seconds
@@ -55,12 +56,12 @@ def _model_text(model: ModelStatus, status: NodeStatus, shown: Sequence[PeerStat
     text.append_text(model_ruler(model, status.peers, width, shown=shown)).append("\n")
     if model.route:
         return text.append(f"route {plain(model.route)}")
-    if not model.gaps:
-        return text.append("no route yet", "yellow")
-    missing = ", ".join(f"{start}:{end}" for start, end in model.gaps)
-    start, end = model.gaps[0]
-    command = f"gridnode up --model {plain(model.name)} --blocks {start}:{end} --join {status.join_address}"
-    return text.append(f"nobody serves blocks {missing}; on another computer:\n{command}", "red")
+    missing = missing_blocks(model, status)
+    if not missing:
+        return text.append("no route yet: the nodes that will serve the rest are loading", "yellow")
+    command = f"gridnode up --model {plain(model.name)} --blocks {missing[0]} --join {status.join_address}"
+    blocks = ", ".join(map(str, missing))
+    return text.append(f"nobody serves blocks {blocks}; on another computer:\n{command}", "red")
 
 
 def node_text(status: NodeStatus, samples: Sequence[Sample], width: int) -> Text:

@@ -62,10 +62,7 @@ class RowTable(DataTable[Text]):
     def show(self, rows: Mapping[str, tuple[Text, ...]]) -> None:
         """Show `rows`, in their order. Where only cells changed, only cells are drawn."""
         if list(rows) == list(self._shown):
-            for index, (before, after) in enumerate(zip(self._shown.values(), rows.values(), strict=True)):
-                for column, cell in enumerate(after):
-                    if before[column] != cell:
-                        self.update_cell_at(Coordinate(index, column), cell, update_width=True)
+            self._update_cells(rows)
         else:
             name = self.row_name
             self.clear()
@@ -74,6 +71,17 @@ class RowTable(DataTable[Text]):
             if name in rows:
                 self.move_cursor(row=list(rows).index(name))
         self._shown = dict(rows)
+
+    def _update_cells(self, rows: Mapping[str, tuple[Text, ...]]) -> None:
+        measured = set()
+        for index, (before, after) in enumerate(zip(self._shown.values(), rows.values(), strict=True)):
+            for column, cell in enumerate(after):
+                if before[column] == cell:
+                    continue
+                # Measuring goes through the whole column each time it is asked for: once is enough.
+                is_due = column not in measured and before[column].cell_len != cell.cell_len
+                measured |= {column} if is_due else set()
+                self.update_cell_at(Coordinate(index, column), cell, update_width=is_due)
 
 
 class PeerTable(RowTable):

@@ -30,12 +30,15 @@ def chat(
 
     from gridnode.cli.showing import stderr
     from gridnode.cli.start_offers import start_offers
+    from gridnode.cli.terminal_check import need_terminal
     from gridnode.control.client import ControlClient
     from gridnode.paths import state_dir
     from gridnode_dashboard.chat_app import ChatApp
     from gridnode_dashboard.conversation import Conversation
     from gridnode_dashboard.input_history import InputHistory
     from gridnode_dashboard.starting import NodeStarter
+
+    need_terminal("gridnode run QUESTION")
 
     async def talk() -> None:
         history = InputHistory(state_dir() / "chat-history")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gridnode.cli.missing_blocks import missing_blocks
 from gridnode.cli.showing import name_text, printable
 from gridnode.config import DEFAULT_API
+from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine, readiness
 from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
 from gridnode.core.addresses import Address

@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gridnode.cli.missing_blocks import missing_blocks
 from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
+from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine
 from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
 

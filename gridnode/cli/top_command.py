@@ -34,11 +34,13 @@ def top(
     import asyncio
     import os
 
+    from gridnode.cli.terminal_check import need_terminal
     from gridnode.config.sources import read_sources
     from gridnode.control.client import ControlClient
     from gridnode.logs import LOG_FILE
     from gridnode_dashboard.top_app import TopApp
 
+    need_terminal("gridnode status --json")
     directory = state_dir or read_sources(os.environ)["node.state_dir"].value
 
     async def watch() -> None:

@@ -8,62 +8,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
-from fake_node import STATUS, FakeNode
+from fake_node import FakeNode
+from small_swarm import SWARM, peer
 from textual.pilot import Pilot
 from textual.widgets import RichLog
 from waiting import until
 
 from gridnode.control.client import ControlClient
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import PeerStatus, SessionStatus
 from gridnode.core.addresses import Address
 from gridnode_dashboard.top_app import TopApp
 from gridnode_dashboard.top_widgets import Models, Panel, PeerDetails, PeerTable, RowTable
 
-ME = STATUS.peers[0]
-assert ME.serving is not None
-SERVING = ME.serving
 ANY_PORT = Address("127.0.0.1", 0)
 NARROW, WIDE = (80, 24), (140, 40)
-
-
-def peer(letter: str, name: str, start: int, end: int, **fields: object) -> PeerStatus:
-    serving = replace(SERVING, start=start, end=end)
-    return replace(
-        ME,
-        peer_id=letter * 52,
-        short=letter * 8,
-        public_name=name,
-        is_self=False,
-        path="direct",
-        rtt_s=0.0012,
-        serving=serving,
-        **fields,  # type: ignore[arg-type]
-    )
-
-
-SWARM = replace(
-    STATUS,
-    peers=(
-        replace(ME, public_name="[b]Ada", serving=replace(SERVING, end=10)),
-        peer("b", "Bo", 20, 25),
-        peer("c", "Cem", 10, 20, state="joining"),
-    ),
-    models=(replace(STATUS.models[0], gaps=((10, 20), (25, 30)), min_replicas=0, route=""),),
-    sessions=(
-        SessionStatus(
-            short="62bfd518",
-            client="bbbbbbbb",
-            model="tiny",
-            start=0,
-            end=10,
-            position=812,
-            max_tokens=1000,
-            age_s=61.0,
-            idle_s=0.2,
-        ),
-    ),
-)
 
 
 def watch(
@@ -106,7 +64,7 @@ def test_it_shows_nodes_and_gaps_and_survives_a_restart() -> None:
                         await pilot.press("r")
                         await until(lambda: not app.query_one("#away").display)
                         assert column(app, 7) == ["[b]Ada", "Bo", "Cem"]
-                        assert "--blocks 10:20" in app.query_one(Models).render().plain
+                        assert "--blocks 25:30" in app.query_one(Models).render().plain
                     await pilot.press("r")
                 await until(lambda: app.query_one("#away").display)
                 assert column(app, 7) == ["[b]Ada", "Bo", "Cem"]  # what was seen last stays

@@ -148,3 +148,11 @@ def test_light_commands_load_nothing_heavy(command: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert "loaded: []" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["chat", "top"])
+def test_what_needs_a_terminal_says_so_and_what_programs_use(command: str) -> None:
+    result = gridnode(command)
+    assert result.returncode == 2
+    assert "needs a terminal" in result.stderr
+    assert "gridnode run" in result.stderr or "gridnode status --json" in result.stderr
