@@ -13,12 +13,18 @@ from starlette.routing import BaseRoute, Route
 
 from gridnode import __version__
 from gridnode.control.door_errors import ErrorAnswer
+from gridnode.control.login_page import COOKIE
 from gridnode.control.server_sent import EVENT_STREAM
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 _JSON = "application/json"
 _REFERENCE = "#/components/schemas/{name}"
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "`gridnode keys create NAME` makes a key."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Set by `/login`."},
+}
 
 
 class Operation(Route):
@@ -78,7 +84,9 @@ def describe_operations(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "gridnode", "version": __version__, "summary": "The door of a node."},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": components, "securitySchemes": _SECURITY_SCHEMES},
+        # The node's own computer needs none of them.
+        "security": [{}, *({name: []} for name in _SECURITY_SCHEMES)],
     }
 
 

@@ -336,3 +336,13 @@ def test_websockets_pass_the_same_door(
     # Nobody listens at this path yet, which the door says with another code.
     refused = {"type": "websocket.close", "code": 1008}
     assert (sent != [refused]) is passes
+
+
+def test_the_description_of_the_door_says_how_to_show_a_key(keys: KeyFile) -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        described = (await http.get("/openapi.json")).json()
+        schemes = described["components"]["securitySchemes"]
+        assert schemes["bearer"] == schemes["bearer"] | {"type": "http", "scheme": "bearer"}
+        assert {scheme for choice in described["security"] for scheme in choice} == set(schemes)
+
+    visit(DoorPolicy(keys=keys), act)
