@@ -113,14 +113,13 @@ def lowest_latency_route(announcements: Iterable[Announcement], request: RouteRe
     roomy = {
         key: s
         for key, s in allowed.items()
-        if min(s.free_cache_tokens, s.max_session_tokens) >= request.cache_tokens
+        if _room(s) >= request.cache_tokens
     }
     path = _cheapest(roomy, request, links)
     if path is not None:
         return Route(path.hops)
     if _cheapest(allowed, request, links) is not None:
-        free = max(s.free_cache_tokens for s in allowed.values())
-        raise CacheFull(request.cache_tokens, free)
+        raise CacheFull(request.cache_tokens, _longest_session(allowed, request.num_blocks))
     raise NoRoute(request.model.name, request.num_blocks, _missing(allowed, request))
 
 
@@ -134,6 +133,18 @@ def _allowed(announcements: Iterable[Announcement], request: RouteRequest) -> di
         and ann.peer_id not in request.avoid
         and (not request.pinned or ann.peer_id in request.pinned)
     }
+
+
+def _room(serving: Serving) -> int:
+    return min(serving.free_cache_tokens, serving.max_session_tokens)
+
+
+def _longest_session(allowed: Mapping[PeerId, Serving], num_blocks: int) -> int:
+    """Return what the fullest block has room for: no route takes more, whatever other blocks have."""
+    return min(
+        max(_room(serving) for serving in allowed.values() if block_index in serving.span)
+        for block_index in range(num_blocks)
+    )
 
 
 def _missing(allowed: Mapping[PeerId, Serving], request: RouteRequest) -> tuple[tuple[int, int], ...]:

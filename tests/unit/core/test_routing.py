@@ -109,6 +109,7 @@ def test_full_caches_are_refused_with_numbers() -> None:
     with pytest.raises(CacheFull) as caught:
         hops([peer(A, 0, 3, free=5), peer(B, 3, 6)])
     assert caught.value.wanted_tokens == 10
+    assert caught.value.free_tokens == 5
 
 
 def test_a_full_peer_is_passed_by() -> None:
