@@ -21,7 +21,10 @@ DEV_INSTALLED := $(VENV)/.installed-dev
 
 export QUESTION
 
-.PHONY: help demo install test check clean
+# LiteLLM wants an older client of OpenAI than the one that is tested.
+LITELLM_VENV := .venv-litellm
+
+.PHONY: help demo install test check litellm clean
 
 help:
 	@echo "make demo     start a swarm of three nodes on this computer and ask it a question"
@@ -29,6 +32,7 @@ help:
 	@echo "make install  make .venv with the command gridnode"
 	@echo "make test     install what the tests need and run every check and test"
 	@echo "make check    run the checks without the tests"
+	@echo "make litellm  get LiteLLM (some hundred megabytes), so that 'make test' tests with it too"
 	@echo "make clean    remove .venv and everything that was made"
 
 demo: $(INSTALLED) $(MODEL_INSTALLED)
@@ -46,8 +50,10 @@ check: $(INSTALLED) $(DEV_INSTALLED)
 test: check $(MODEL_INSTALLED)
 	$(BIN)/pytest -n auto $(PYTEST_ARGS)
 
+litellm: $(LITELLM_VENV)/.installed
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LITELLM_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -81,4 +87,10 @@ $(MODEL_INSTALLED): $(VENV)/.made
 $(DEV_INSTALLED): $(INSTALLED) pyproject.toml
 	@echo "Installing what the tests need ..."
 	@$(PIP) install --quiet --group dev
+	@touch $@
+
+$(LITELLM_VENV)/.installed:
+	@echo "Installing LiteLLM into $(LITELLM_VENV) ..."
+	@$(PYTHON) -m venv $(LITELLM_VENV)
+	@$(LITELLM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet 'litellm>=1.80,<2'
 	@touch $@

@@ -11,7 +11,7 @@ import pytest
 import tiny_models
 import torch
 
-pytest_plugins = ["client_table"]
+pytest_plugins = ["client_table", "served_swarm"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -110,11 +110,7 @@ def lowest_latency_route(announcements: Iterable[Announcement], request: RouteRe
         CacheFull: every block is served, but not with enough free KV cache.
     """
     allowed = _allowed(announcements, request)
-    roomy = {
-        key: s
-        for key, s in allowed.items()
-        if _room(s) >= request.cache_tokens
-    }
+    roomy = {key: s for key, s in allowed.items() if _room(s) >= request.cache_tokens}
     path = _cheapest(roomy, request, links)
     if path is not None:
         return Route(path.hops)
