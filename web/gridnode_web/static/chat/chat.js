@@ -154,6 +154,7 @@ chats.addEventListener("unsaved", ({ detail }) => notice.showProblem(detail.prob
 watch.addEventListener("models", ({ detail }) => onModels(detail));
 watch.addEventListener("away", ({ detail }) => onAway(detail));
 talk.element.addEventListener("turn-action", ({ detail }) => onTurnAction(detail));
+addEventListener("pagehide", () => chats.saveAtOnce());
 addEventListener("hashchange", () => void open(location.hash.slice(1)));
 addEventListener("keydown", (event) => {
   if (event.key === "Escape" && chats.isBusy() && !document.querySelector("dialog[open]")) chats.stop();

@@ -47,14 +47,19 @@ export class ChatStore extends EventTarget {
     const stores = this.#stores("readwrite");
     const before = await done(stores[CHATS].get(conversation.id));
     if (before) conversation.adopt(fromSaved(before));
-    const { id, title, changedAt } = conversation;
-    stores[CHATS].put(toSaved(conversation));
-    stores[SUMMARIES].put({ id, title, changedAt });
+    put(stores, conversation);
     const summaries = await done(stores[SUMMARIES].getAll());
     summaries.sort((a, b) => b.changedAt - a.changedAt);
     for (const old of summaries.slice(MAX_CHATS)) remove(stores, old.id);
     await committed(stores);
-    this.#publish({ id });
+    this.#publish({ id: conversation.id });
+  }
+
+  /** Keep a chat as it is, while the page is being closed: nothing here waits for an answer. */
+  saveAtOnce(conversation) {
+    const stores = this.#stores("readwrite");
+    put(stores, conversation);
+    stores.transaction.commit();
   }
 
   /** Forget a chat. */
@@ -91,6 +96,12 @@ export class ChatStore extends EventTarget {
   #tell({ id }, isOwn = false) {
     this.dispatchEvent(new CustomEvent("change", { detail: { id, isOwn } }));
   }
+}
+
+function put(stores, conversation) {
+  const { id, title, changedAt } = conversation;
+  stores[CHATS].put(toSaved(conversation));
+  stores[SUMMARIES].put({ id, title, changedAt });
 }
 
 function remove(stores, id) {

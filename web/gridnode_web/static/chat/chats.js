@@ -3,7 +3,7 @@ import { Answering, emptyAnswer } from "./answering.js";
 import { Conversation } from "./conversation.js";
 import { readSettings, requestFields } from "./settings.js";
 
-// A page that is closed in the middle of an answer loses at most this much of it.
+// A browser that ends without a word loses at most this much of an answer.
 const SAVE_PAUSE_S = 2;
 // How long an answer waits in line if the swarm has no room; a person presses Stop before that.
 const MAX_WAIT_S = 600;
@@ -103,6 +103,11 @@ export class Chats extends EventTarget {
     this.begin();
   }
 
+  /** Keep what is being written, because the page is being closed. */
+  saveAtOnce() {
+    for (const { conversation } of this.#running.values()) this.#store?.saveAtOnce(conversation);
+  }
+
   #askAt(parent, text) {
     if (this.isBusy()) return;
     if (this.current.isFull) {
@@ -177,14 +182,16 @@ export class Chats extends EventTarget {
     }
   }
 
-  /** Another window changed a chat: the open one is read again, unless an answer is being written here. */
+  /** Another window changed a chat: the open one is read again; one that is written here takes the news. */
   async #onStoreChange({ id, isOwn }) {
-    if (!isOwn && id === this.current.id && !this.isBusy()) {
-      const { leaf } = this.current;
-      const found = await this.#store.load(id);
-      if (!found || this.isBusy() || this.current.id !== id) return;
-      found.choose(leaf);
-      this.current = found;
+    const running = this.#running.get(id)?.conversation;
+    if (!isOwn && (running || id === this.current.id)) {
+      const found = await this.#store.load(id).catch(() => null);
+      if (found && running) running.adopt(found);
+      else if (found && this.current.id === id && !this.isBusy()) {
+        found.choose(this.current.leaf);
+        this.current = found;
+      }
     }
     this.#tell("change");
   }

@@ -77,14 +77,9 @@ export class Conversation {
     return this.#children(parent);
   }
 
-  /** Show the branch through `id`: below it, always the newest version. */
+  /** Show the branch through `id`: below it, always the newest version. An unknown turn changes nothing. */
   choose(id) {
-    let [turn, below] = [this.#turns.get(id), this.#children(id)];
-    while (below.length) {
-      turn = below.at(-1);
-      below = this.#children(turn.id);
-    }
-    this.leaf = turn.id;
+    for (let turn = this.#turns.get(id); turn; turn = this.#children(turn.id).at(-1)) this.leaf = turn.id;
   }
 
   /**

@@ -44,8 +44,7 @@ export function fromSaved(saved) {
   if (!Array.isArray(saved.turns)) throw new Error("the chat has no turns");
   if (saved.turns.length > MAX_TURNS) throw new Error(`the chat has more than ${MAX_TURNS} turns`);
   for (const turn of saved.turns) addTurn(conversation, turn);
-  conversation.leaf = ROOT;
-  if (conversation.turn(saved.leaf)) conversation.choose(saved.leaf);
+  conversation.choose(saved.leaf);
   conversation.changedAt = time(saved.changedAt);
   return conversation;
 }
