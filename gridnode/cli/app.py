@@ -15,6 +15,7 @@ from gridnode.cli.demo_command import demo
 from gridnode.cli.ending import ending
 from gridnode.cli.logs_command import logs
 from gridnode.cli.models_command import models
+from gridnode.cli.monitor_command import monitor
 from gridnode.cli.pause_commands import down, pause, resume
 from gridnode.cli.peers_command import peers
 from gridnode.cli.ps_command import ps
@@ -43,9 +44,9 @@ def create_app() -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, down, pause, resume, run, chat, status, peers, ps, models, logs, top, demo):
+    for command in (up, down, pause, resume, run, chat, status, peers, ps, models, logs, top, monitor):
         app.command()(_ended(command))
-    for command in (completion, version):
+    for command in (demo, completion, version):
         app.command()(_ended(command))
     app.add_typer(
         _group("Look at the configuration, and change it.", config_commands.COMMANDS), name="config"

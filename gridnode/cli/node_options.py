@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -16,17 +16,20 @@ from gridnode.config.layers import Given, Layer
 from gridnode.config.settings import Setting, settings
 
 
-def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` with a flag for every key; its first parameter gets those that were given."""
+def takes_settings(
+    command: Callable[..., None], *, sections: Iterable[str] = SECTIONS
+) -> Callable[..., None]:
+    """Return `command` with a flag for every key of `sections`; its first parameter gets those given."""
+    taken = {name: setting for name, setting in settings().items() if setting.section in sections}
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
-        command(_given(arguments), **arguments)
+        command(_given(arguments, taken), **arguments)
 
     own = list(inspect.signature(command).parameters.values())[1:]
     hints = typing.get_type_hints(command, include_extras=True)
     parameters = [
-        *(_parameter(setting) for setting in settings().values()),
+        *(_parameter(setting) for setting in taken.values()),
         *(parameter.replace(annotation=hints[parameter.name]) for parameter in own),
     ]
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -35,10 +38,10 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _given(arguments: dict[str, Any]) -> Layer:
+def _given(arguments: dict[str, Any], taken: Mapping[str, Setting]) -> Layer:
     """Take the flags that were given out of `arguments`."""
     found = {}
-    for name, setting in settings().items():
+    for name, setting in taken.items():
         value = arguments.pop(setting.field)
         if value is not None and value != []:
             value = tuple(value) if setting.kind.is_list else value

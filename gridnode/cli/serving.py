@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from rich.console import Console
 from rich.status import Status
@@ -22,8 +23,10 @@ from gridnode.cli.state_lock import state_lock
 from gridnode.config.layers import Layer
 from gridnode.control.door_policy import policy_of
 from gridnode.control.door_server import serve_door
+from gridnode.control.keys import Scope
 from gridnode.control.readiness import readiness
 from gridnode.control.schema import NodeStatus
+from gridnode.control.swarm_monitor import SwarmMonitor
 from gridnode.core.addresses import Address, at_home, is_loopback
 from gridnode.errors import GridError
 from gridnode.net.interfaces import reachable_addresses
@@ -33,7 +36,14 @@ from gridnode_web.pages import make_pages
 LOOK_INTERVAL_S = 0.2
 
 
-def serve(flags: Layer, *, as_json: bool, stop_with_stdin: bool) -> None:
+def serve(
+    flags: Layer,
+    *,
+    as_json: bool,
+    stop_with_stdin: bool,
+    monitors: bool = False,
+    is_public: bool = False,
+) -> None:
     """Run a node until SIGINT or SIGTERM; a second signal ends the process at once.
 
     SIGHUP reads the configuration again. From a terminal that closes, it stops the node.
@@ -42,6 +52,9 @@ def serve(flags: Layer, *, as_json: bool, stop_with_stdin: bool) -> None:
         flags: What the command line says; files and environment say the rest.
         as_json: Say what happens as JSON lines on standard output too.
         stop_with_stdin: Stop when standard input ends, so that no node outlives who started it.
+        monitors: Check whether all peers can be reached, and publish no addresses that they keep to
+            themselves.
+        is_public: Let everybody look at the swarm without a key.
 
     Raises:
         GridError: the node cannot start or go on.
@@ -51,10 +64,26 @@ def serve(flags: Layer, *, as_json: bool, stop_with_stdin: bool) -> None:
     with state_lock(config.present.state_dir):
         config.start_logging()
         config.warn_of_strange_variables()
-        asyncio.run(_serve(config, console, as_json=as_json, stop_with_stdin=stop_with_stdin))
+        work = _serve(
+            config,
+            console,
+            as_json=as_json,
+            stop_with_stdin=stop_with_stdin,
+            monitors=monitors,
+            is_public=is_public,
+        )
+        asyncio.run(work)
 
 
-async def _serve(config: LiveConfig, console: Console, *, as_json: bool, stop_with_stdin: bool) -> None:
+async def _serve(
+    config: LiveConfig,
+    console: Console,
+    *,
+    as_json: bool,
+    stop_with_stdin: bool,
+    monitors: bool,
+    is_public: bool,
+) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     node = Node(config.present)
@@ -64,8 +93,12 @@ async def _serve(config: LiveConfig, console: Console, *, as_json: bool, stop_wi
     async with _until_left(stop_with_stdin, stop), contextlib.AsyncExitStack() as door:
         # The door's port is taken before anything starts that would have to be stopped again.
         policy = policy_of(node.config)
+        if is_public:
+            policy = replace(policy, public_scopes=frozenset({Scope.MONITOR}))
+        monitor = SwarmMonitor(node) if monitors else None
+        control = monitor or node
         api = await door.enter_async_context(
-            serve_door(node, node.config.api, pages=make_pages(node), policy=policy)
+            serve_door(control, node.config.api, pages=make_pages(control), policy=policy)
         )
         first_key = make_first_key(policy, api)
         try:
@@ -74,10 +107,13 @@ async def _serve(config: LiveConfig, console: Console, *, as_json: bool, stop_wi
                 telling = group.create_task(
                     _tell(node, api, listening, console, first_key=first_key, as_json=as_json), name="tell"
                 )
+                watching = group.create_task(monitor.watch(), name="watch") if monitor else None
                 stopping = group.create_task(stop.wait(), name="stop")
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 telling.cancel()
                 await asyncio.wait({telling})
+                if watching is not None:
+                    watching.cancel()
                 await _leave(node, console, running)
                 await door.aclose()  # tells who still reads an answer
                 running.cancel()

@@ -32,6 +32,7 @@ from gridnode.control.readiness import Readiness, readiness
 from gridnode.control.schema import GenerateEvent, GenerateRequest, NodeStatus
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
+from gridnode.control.swarm_routes import make_swarm_routes
 from gridnode.errors import ErrorCode, GridError
 
 
@@ -98,6 +99,7 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
         *make_anthropic_routes(control),
         *make_petals_routes(control),
         *make_event_routes(control),
+        *make_swarm_routes(control),
         *make_ollama_routes(control),
         *make_pause_routes(control),
         Route("/openapi.json", openapi),

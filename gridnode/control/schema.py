@@ -112,6 +112,9 @@ class PeerStatus:
     publishes_address: bool = False
     """Whether public monitors may show `address`."""
 
+    problem: str = ""
+    """Why no link to it works, if it is `unreachable`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:

@@ -96,7 +96,7 @@ def _contributor(
     worked = [done[peer_id] for peer_id in peer_ids if peer_id in done]
     block_tokens = sum(w.block_tokens for w in worked)
     return Contributor(
-        name=plain(name, 64) or peer_ids[0][:8],
+        name=plain(name) or peer_ids[0][:8],
         link=link_of(name),
         peer_ids=tuple(peer_ids),
         num_online=len(held),

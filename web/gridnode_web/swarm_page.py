@@ -70,7 +70,8 @@ def swarm_route(control: NodeControl) -> Route:
             selected=next((card for card in cards if card.is_selected), None),
             window=_window(status, selected, search, sort, asked.get("from", "")),
             ticks=ticks(selected.num_blocks) if selected else [],
-            advice=advice(selected, status.peers, join=status.listen) if selected else None,
+            advice=advice(selected, status.peers, join=join_address(status)) if selected else None,
+            join=join_address(status),
             topology=draw(status.peers, selected.route_peers if selected else ()),
             idle=[p for p in status.peers if not p.serving],
             recent=await control.history.activity(limit=RECENT),
@@ -80,6 +81,11 @@ def swarm_route(control: NodeControl) -> Route:
         )
 
     return Route("/", swarm)
+
+
+def join_address(status: NodeStatus) -> str:
+    """Return where others reach this node: `listen` may stand for all its addresses."""
+    return next((peer.address for peer in status.peers if peer.is_self and peer.address), status.listen)
 
 
 def model_cards(status: NodeStatus, wanted: str) -> list[ModelCard]:

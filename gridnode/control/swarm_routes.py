@@ -1,0 +1,102 @@
+"""Routes about the swarm for programs: its state, whom it reaches, what happened, figures for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from gridnode.control.door_response import json_response
+from gridnode.control.history import Activity, Sample, Work
+from gridnode.control.interface import NodeControl
+from gridnode.control.metrics import render_metrics
+from gridnode.control.operation import Operation
+from gridnode.control.state_report import StateReport, report_state
+from gridnode.errors import BadInput, GridError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reachable:
+    """Answer of `GET /api/v1/is_reachable/PEER`."""
+
+    success: bool
+    message: str | None = None
+    """Why not."""
+
+    your_ip: str | None
+    """Address from which the question came."""
+
+    rtt_s: float | None = None
+    """Round-trip time in seconds, if it has been measured."""
+
+
+def make_swarm_routes(control: NodeControl) -> list[BaseRoute]:
+    """Return the routes."""
+
+    async def state(request: Request) -> Response:
+        return json_response(report_state(control.status(), now=time.time()))
+
+    async def is_reachable(request: Request) -> Response:
+        peer_id = request.path_params["peer_id"]
+        your_ip = request.client.host if request.client else None
+        try:
+            rtt_s = await control.reach(peer_id)
+        except GridError as exc:
+            return json_response(Reachable(success=False, message=str(exc), your_ip=your_ip))
+        return json_response(Reachable(success=True, your_ip=your_ip, rtt_s=rtt_s))
+
+    async def activity(request: Request) -> Response:
+        asked = request.query_params
+        try:
+            before = int(asked["before"]) if "before" in asked else None
+            limit = int(asked.get("limit", 50))
+        except ValueError as exc:
+            raise BadInput("before and limit are whole numbers") from exc
+        return json_response(
+            await control.history.activity(
+                before=before, limit=limit, peer_id=asked.get("peer_id", ""), kind=asked.get("kind", "")
+            )
+        )
+
+    async def samples(request: Request) -> Response:
+        return json_response(await control.history.samples(request.path_params["peer_id"]))
+
+    async def contributors(request: Request) -> Response:
+        return json_response(await control.history.work())
+
+    async def metrics(request: Request) -> Response:
+        headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
+        return Response(render_metrics(control), headers=headers)
+
+    return [
+        Operation("GET", "/api/v1/state", state, summary="Tell the state as Petals does", answer=StateReport),
+        Operation(
+            "GET",
+            "/api/v1/is_reachable/{peer_id}",
+            is_reachable,
+            summary="Tell whether a node answers",
+            answer=Reachable,
+        ),
+        Operation(
+            "GET", "/api/v1/activity", activity, summary="Tell what happened", answer=tuple[Activity, ...]
+        ),
+        Operation(
+            "GET",
+            "/api/v1/samples/{peer_id}",
+            samples,
+            summary="Tell the last 24 hours of a node",
+            answer=tuple[Sample, ...],
+        ),
+        Operation(
+            "GET",
+            "/api/v1/contributors",
+            contributors,
+            summary="Tell who helped",
+            answer=tuple[Work, ...],
+        ),
+        Operation("GET", "/metrics", metrics, summary="Tell figures to Prometheus", answer=str),
+    ]

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fake_swarm import large_swarm, small_swarm
+
+from gridnode_web.topology import HEIGHT, MAX_FAR_LINKS, MAX_NODES, WIDTH, cache_use, draw
+
+
+def test_every_node_of_a_small_swarm_has_a_place_in_the_picture() -> None:
+    status = small_swarm()
+    picture = draw(status.peers, status.models[0].route_peers)
+    assert len(picture.places) == len(status.peers)
+    assert picture.num_hidden == 0
+    assert all(0 < place.x < WIDTH and 0 < place.y < HEIGHT for place in picture.places)
+    assert len(picture.near) == len(status.peers) - 1
+    assert picture.route.count(" ") == len(status.models[0].route_peers)
+
+
+def test_a_large_swarm_shows_the_nearest_and_the_route() -> None:
+    status = large_swarm(500)
+    far = max(status.peers, key=lambda p: p.rtt_s or 0.0)
+    picture = draw(status.peers, [far.peer_id])
+    assert len(picture.places) == MAX_NODES
+    assert picture.num_hidden == 500 - MAX_NODES
+    assert far in [place.peer for place in picture.places]
+
+
+def test_links_of_others_are_bounded_and_drawn_once() -> None:
+    picture = draw(small_swarm().peers, [])
+    ends = [frozenset(((line.x1, line.y1), (line.x2, line.y2))) for line in picture.far]
+    assert len(ends) == len(set(ends)) == MAX_FAR_LINKS
+
+
+def test_cache_use_is_unknown_of_nodes_that_do_not_tell() -> None:
+    peer = small_swarm().peers[0]
+    assert peer.serving is not None
+    assert cache_use(replace(peer, serving=None)) is None
+    assert cache_use(replace(peer, serving=replace(peer.serving, total_cache_tokens=0))) is None
+    half = replace(peer.serving, total_cache_tokens=100, free_cache_tokens=50)
+    assert cache_use(replace(peer, serving=half)) == 50
