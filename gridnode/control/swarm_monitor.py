@@ -16,6 +16,7 @@ from gridnode.control.schema import (
     EmbedRequest,
     GenerateRequest,
     NodeStatus,
+    PauseRequest,
     PeerStatus,
 )
 from gridnode.errors import GridError, PeerLost
@@ -72,6 +73,14 @@ class SwarmMonitor:
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """See `NodeControl.generate`."""
         return self._control.generate(request)
+
+    def pause(self, request: PauseRequest) -> None:
+        """See `NodeControl.pause`."""
+        self._control.pause(request)
+
+    def resume(self) -> None:
+        """See `NodeControl.resume`."""
+        self._control.resume()
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """See `NodeControl.embed`."""
