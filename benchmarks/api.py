@@ -124,7 +124,7 @@ async def ask_chat(door: Address, num_tokens: int) -> Tokens:
         "stream_options": {"include_usage": True},
     }
     async with (
-        httpx.AsyncClient(base_url=f"http://{door}", trust_env=False, timeout=60) as http,
+        httpx.AsyncClient(base_url=f"http://{door}", trust_env=False, verify=False, timeout=60) as http,
         http.stream("POST", "/v1/chat/completions", json=body) as response,
     ):
         response.raise_for_status()

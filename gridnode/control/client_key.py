@@ -11,7 +11,7 @@ KEY_VARIABLE = "GRIDNODE_API_KEY"
 FILE_VARIABLE = "GRIDNODE_API_KEY_FILE"
 """Names a file with nothing but the key in it."""
 
-# A key has 46 characters; whatever is much longer is another file.
+# A key has 55 characters; whatever is much longer is another file.
 MAX_FILE_BYTES = 4096
 
 

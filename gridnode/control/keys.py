@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 from dataclasses import dataclass
@@ -60,8 +61,8 @@ class ApiKey:
 
 
 def new_secret() -> str:
-    """Return a new key: the prefix and 256 random bits."""
-    return PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    """Return a new key: the prefix, and 256 random bits as letters and digits, which a click selects."""
+    return PREFIX + base64.b32encode(secrets.token_bytes(KEY_BYTES)).decode().rstrip("=").lower()
 
 
 def digest(secret: str) -> str:

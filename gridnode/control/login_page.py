@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import math
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from starlette.routing import BaseRoute, Route
 from gridnode.control.door_errors import STATUS_OF
 from gridnode.control.door_policy import client_host
 from gridnode.control.doorkeeper import Doorkeeper
-from gridnode.errors import BadInput, GridError
+from gridnode.errors import BadInput, GridError, RateLimited
 
 COOKIE = "gridnode_key"
 COOKIE_MAX_AGE_S = 30 * 24 * 3600
@@ -91,7 +92,10 @@ def login_routes(doorkeeper: Doorkeeper) -> list[BaseRoute]:
         try:
             doorkeeper.check(secret, address=client_host(request.scope))
         except GridError as exc:
-            return login_page(next_path, message=str(exc), status=STATUS_OF[exc.code])
+            page = login_page(next_path, message=str(exc), status=STATUS_OF[exc.code])
+            if isinstance(exc, RateLimited):
+                page.headers["Retry-After"] = str(math.ceil(exc.retry_after_s))
+            return page
         response = RedirectResponse(next_path, 303)
         response.set_cookie(
             COOKIE,

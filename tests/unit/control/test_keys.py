@@ -19,8 +19,9 @@ def test_keys_are_long_random_and_recognizable() -> None:
     first, second = new_secret(), new_secret()
     assert first != second
     assert first.startswith("gn-")
-    # Base64 without padding has 4 characters for 3 bytes.
-    assert len(first) == len("gn-") + -(-KEY_BYTES * 4 // 3)
+    # Base32 without padding has 8 characters for 5 bytes.
+    assert len(first) == len("gn-") + -(-KEY_BYTES * 8 // 5)
+    assert first.removeprefix("gn-").isalnum()
 
 
 def test_a_key_is_found_again_and_kept_nowhere(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_wrong_key_is_said_so_and_never_repeated(tmp_path: Path) -> None:
             for _ in range(MAX_WRONG_KEYS_PER_MINUTE + 1)
         ]
         assert [answer.status_code for answer in answers] == [401] * MAX_WRONG_KEYS_PER_MINUTE + [429]
+        assert int(answers[-1].headers["retry-after"]) > 0
         first = answers[0]
         assert "unknown or was revoked" in first.text
         assert 'value="/?a=1&amp;b=2"' in first.text
