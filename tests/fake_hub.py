@@ -11,6 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+from huggingface_hub import constants, hf_api
+
 REPOSITORY = "lab/tiny"
 COMMIT = "c0ffee" * 6 + "c0ff"
 
@@ -52,6 +55,17 @@ def running_hub(directory: Path) -> Iterator[FakeHub]:
         finally:
             hub.shutdown()
             thread.join()
+
+
+def use_hub(hub: FakeHub, cache: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let huggingface_hub in this process speak to `hub`, and keep everything in `cache`."""
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    patch.setattr(constants, "ENDPOINT", hub.url)
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    patch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
+    patch.setattr(hf_api.api, "endpoint", hub.url)
+    patch.setenv("XDG_CACHE_HOME", str(cache / "xdg"))
+    patch.setenv("NO_PROXY", "127.0.0.1")
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -13,13 +13,17 @@ from gridnode.cli.chat_command import chat
 from gridnode.cli.completion_command import completion
 from gridnode.cli.demo_command import demo
 from gridnode.cli.ending import ending
+from gridnode.cli.list_command import list_models
 from gridnode.cli.logs_command import logs
 from gridnode.cli.models_command import models
 from gridnode.cli.monitor_command import monitor
 from gridnode.cli.pause_commands import down, pause, resume
 from gridnode.cli.peers_command import peers
 from gridnode.cli.ps_command import ps
+from gridnode.cli.pull_command import pull
+from gridnode.cli.rm_command import rm
 from gridnode.cli.run_command import run
+from gridnode.cli.show_command import show
 from gridnode.cli.status_command import status
 from gridnode.cli.top_command import top
 from gridnode.cli.up_command import up
@@ -33,6 +37,31 @@ _EPILOG = (
 )
 
 
+_COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
+    "The node": {
+        "up": up,
+        "down": down,
+        "pause": pause,
+        "resume": resume,
+        "status": status,
+        "peers": peers,
+        "ps": ps,
+        "logs": logs,
+        "top": top,
+        "monitor": monitor,
+    },
+    "Asking": {"run": run, "chat": chat, "demo": demo},
+    "Models": {"models": models, "list": list_models, "show": show, "pull": pull, "rm": rm},
+    "Settings": {"completion": completion, "version": version},
+}
+"""The commands by the panels of the help."""
+
+_GROUPS = {
+    "config": ("Look at the configuration, and change it.", config_commands.COMMANDS),
+    "keys": ("Say who may use this node from elsewhere.", keys_commands.COMMANDS),
+}
+
+
 def create_app() -> typer.Typer:
     """Return the command line; call it to run it."""
     app = typer.Typer(
@@ -44,14 +73,11 @@ def create_app() -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, down, pause, resume, run, chat, status, peers, ps, models, logs, top, monitor):
-        app.command()(_ended(command))
-    for command in (demo, completion, version):
-        app.command()(_ended(command))
-    app.add_typer(
-        _group("Look at the configuration, and change it.", config_commands.COMMANDS), name="config"
-    )
-    app.add_typer(_group("Say who may use this node from elsewhere.", keys_commands.COMMANDS), name="keys")
+    for panel, commands in _COMMANDS.items():
+        for name, command in commands.items():
+            app.command(name, rich_help_panel=panel)(_ended(command))
+    for name, (text, group) in _GROUPS.items():
+        app.add_typer(_group(text, group), name=name, rich_help_panel="Settings")
     return app
 
 

@@ -129,3 +129,87 @@ class LogRecord:
     message: str
     exception: str = ""
     """Traceback."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """One model of the Hub on this disk."""
+
+    name: str
+    stored_bytes: int
+    """In the Hugging Face cache."""
+
+    quantized_bytes: int
+    """In gridnode's own cache."""
+
+    weight_files: int
+    total_weight_files: int | None
+    """Null if gridnode never opened the model."""
+
+    complete: bool
+    last_used_s: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModels:
+    """`list`."""
+
+    models: tuple[ListedModel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownModel:
+    """`show`."""
+
+    name: str
+    manifest: str
+    family: str
+    num_blocks: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    vocab_size: int
+    max_positions: int
+    """Longest context that the model was trained for, in tokens."""
+
+    num_params: int
+    block_bytes: dict[str, int]
+    """Memory of one block, by quantization."""
+
+    memory_bytes: dict[str, int]
+    """Memory of all blocks, the embeddings and the head, by quantization; without KV cache."""
+
+    kv_bytes_per_token: int
+    """KV cache of one token in all blocks."""
+
+    has_chat_template: bool
+    licence: str
+    """Empty if it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledModel:
+    """`pull`."""
+
+    name: str
+    commit: str
+    directory: str
+    """Of the snapshot in the Hugging Face cache."""
+
+    weight_files: int
+    """Files that were asked for: all, or those of `--blocks`."""
+
+    total_bytes: int
+    """Bytes of those files."""
+
+    fetched_bytes: int
+    """Bytes that were not here before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedModel:
+    """`rm`."""
+
+    name: str
+    freed_bytes: int

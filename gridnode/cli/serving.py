@@ -28,6 +28,7 @@ from gridnode.control.readiness import readiness
 from gridnode.control.schema import NodeStatus
 from gridnode.control.swarm_monitor import SwarmMonitor
 from gridnode.core.addresses import Address, at_home, is_loopback
+from gridnode.engine.model_use import using
 from gridnode.errors import GridError
 from gridnode.net.interfaces import reachable_addresses
 from gridnode.node.node import Node
@@ -61,7 +62,7 @@ def serve(
     """
     console = stderr()
     config = LiveConfig(flags, is_terminal=console.is_terminal)
-    with state_lock(config.present.state_dir):
+    with state_lock(config.present.state_dir), using(config.present.model):
         config.start_logging()
         config.warn_of_strange_variables()
         work = _serve(

@@ -79,6 +79,16 @@ class Checkpoint(ABC):
     def text_dir(self) -> Path | None:
         """Directory with the tokenizer's files, or None if they must be exported (GGUF)."""
 
+    @property
+    @abstractmethod
+    def has_chat_template(self) -> bool:
+        """Whether the model says how a conversation is written."""
+
+    @property
+    @abstractmethod
+    def licence(self) -> str:
+        """The licence as its publisher names it; empty if nothing here tells it."""
+
     @cached_property
     def facts(self) -> ModelFacts:
         """The shape of the model.

@@ -49,6 +49,9 @@ class GgufCheckpoint(Checkpoint):
         self.path = path
         reader = self._reader
         config = _config(reader, path)
+        self._has_chat_template = reader.get_field("tokenizer.chat_template") is not None
+        licence = reader.get_field("general.license")
+        self._licence = str(licence.contents()) if licence else ""
         reader.fields.clear()  # the vocabulary alone is a hundred thousand objects
         self._gguf_tensors = {_hf_name(tensor.name): tensor for tensor in reader.tensors}
         super().__init__(
@@ -77,6 +80,16 @@ class GgufCheckpoint(Checkpoint):
     def text_dir(self) -> Path | None:
         """None: the tokenizer is inside the file, see `gridnode.engine.gguf_text`."""
         return None
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the file holds one."""
+        return self._has_chat_template
+
+    @property
+    def licence(self) -> str:
+        """The licence that the file names."""
+        return self._licence
 
     def read(self, name: str) -> Array:
         """Return a tensor as float32; see `Checkpoint.read`."""

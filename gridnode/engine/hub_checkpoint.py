@@ -11,12 +11,8 @@ from typing import Any
 
 import msgspec
 from huggingface_hub import HfApi, constants, get_safetensors_metadata, snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from gridnode.engine.checkpoint import TensorEntry
 from gridnode.engine.hub_download import WeightFile, fetch
@@ -32,11 +28,11 @@ from gridnode.units import format_bytes
 
 logger = logging.getLogger("gridnode.engine.hub")
 
-# Everything beside the weights: kilobytes, and needed to tokenize.
-_SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
+# Everything beside the weights: kilobytes, and needed to tokenize. The card names the licence.
+_SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "README.md"]
 
 
-class _HubIndex(msgspec.Struct, frozen=True):
+class HubIndex(msgspec.Struct, frozen=True):
     """What the Hub says about the weights of one commit; kept so that a node starts without network."""
 
     file_hashes: dict[str, str]
@@ -73,7 +69,7 @@ def find_hub_model(repository: str) -> HubModel:
     try:
         directory = Path(snapshot_download(repository, allow_patterns=_SMALL_FILES))
         index = _index(repository, commit=directory.name)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as exc:
+    except Exception as exc:  # its HTTP client's errors come through, and the client differs by version
         reason = str(exc).strip().splitlines()[0] if str(exc).strip() else type(exc).__name__
         raise BadCheckpoint(
             f"{repository!r} is neither a local directory, nor a GGUF file, nor a Hub repository that can be "
@@ -107,11 +103,16 @@ def find_hub_model(repository: str) -> HubModel:
     return HubModel(checkpoint=checkpoint, directory=directory, weight_files=weight_files)
 
 
-def _index(repository: str, *, commit: str) -> _HubIndex:
+def index_file(repository: str, *, commit: str) -> Path:
+    """Return where the `HubIndex` of a commit is kept."""
+    return cache_dir() / "hub" / f"{repository.replace('/', '--')}@{commit}.json"
+
+
+def _index(repository: str, *, commit: str) -> HubIndex:
     """Return what the Hub says about the weights, from the cache if this commit was seen before."""
-    remembered = cache_dir() / "hub" / f"{repository.replace('/', '--')}@{commit}.json"
+    remembered = index_file(repository, commit=commit)
     if remembered.exists():
-        return msgspec.json.decode(remembered.read_bytes(), type=_HubIndex)
+        return msgspec.json.decode(remembered.read_bytes(), type=HubIndex)
     if constants.HF_HUB_OFFLINE:
         raise OfflineModeIsEnabled(f"{repository} was never opened with a network, and HF_HUB_OFFLINE is set")
     info = HfApi().model_info(repository, revision=commit, files_metadata=True)
@@ -124,10 +125,15 @@ def _index(repository: str, *, commit: str) -> _HubIndex:
         for name, tensor in file.tensors.items()
     }
     weight_files = {entry.weight_file for entry in tensors.values()}
-    index = _HubIndex(
+    index = HubIndex(
         file_hashes={file: hashes[file] for file in weight_files},
         file_bytes={file: sizes.get(file, 0) for file in weight_files},
         tensors=tensors,
     )
     write_atomically(remembered, msgspec.json.encode(index))
     return index
+
+
+def quiet_hub() -> None:
+    """Keep the library from drawing bars of its own: for programs that tell people themselves."""
+    disable_progress_bars()

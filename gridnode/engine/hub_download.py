@@ -8,6 +8,7 @@ link it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import httpx
 from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils._headers import build_hf_headers
 
@@ -80,10 +81,12 @@ def fetch(file: WeightFile, *, on_bytes: Callable[[int], None] = lambda count: N
             _fetch_blob(file, on_bytes)
         # The blob is there under its hash: the library only links it into the snapshot.
         return Path(hf_hub_download(file.repository, file.name, revision=file.commit))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as exc:
+    except BadCheckpoint:
+        raise
+    except Exception as exc:  # the library's HTTP client and ours are not always the same
         size = format_bytes(file.size_bytes)
         text = f"cannot fetch {file.name} of {file.repository} ({size}): {exc}; what came is kept, try again"
-        kind = NoCapacity if isinstance(exc, OSError) and exc.errno == 28 else BadCheckpoint
+        kind = NoCapacity if isinstance(exc, OSError) and exc.errno == errno.ENOSPC else BadCheckpoint
         raise kind(text) from exc
 
 

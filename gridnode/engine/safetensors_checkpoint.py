@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from gridnode.engine.manifest import file_hash
 from gridnode.errors import BadCheckpoint
 
 CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 # Of unquantized weights. Files that others quantized have integers, and scales that differ by tool.
@@ -50,6 +52,26 @@ class SafetensorsCheckpoint(Checkpoint):
     def text_dir(self) -> Path | None:
         """Directory with the tokenizer's files."""
         return self._text_dir
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether there is a template among the tokenizer's files."""
+        from gridnode.engine.text import find_chat_template  # loads the tokenizers
+
+        return find_chat_template(self._text_dir) is not None
+
+    @property
+    def licence(self) -> str:
+        """The licence that the model's card names."""
+        try:
+            card = (self._text_dir / CARD_FILE).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        head = re.match(r"---\n(.*?)\n---", card, flags=re.S)
+        for field in ("license_name", "license"):  # a licence that the Hub has no word for has a name
+            if head and (found := re.search(rf"^{field}:\s*([\w.+-]+)\s*$", head[1], flags=re.M)):
+                return found[1]
+        return ""
 
     def read(self, name: str) -> Array:
         """Return a tensor; see `Checkpoint.read`."""

@@ -173,6 +173,15 @@ def _token_text(value: str | dict[str, Any]) -> str:
     return value if isinstance(value, str) else str(value.get("content", ""))
 
 
+def find_chat_template(directory: Path) -> str | None:
+    """Return the source of the chat template in `directory`, or None.
+
+    Raises:
+        BadCheckpoint: the tokenizer's settings cannot be read.
+    """
+    return _chat_template(directory, _read_json(directory / "tokenizer_config.json"))
+
+
 def _chat_template(directory: Path, settings: Mapping[str, Any]) -> str | None:
     path = directory / "chat_template.jinja"
     if path.exists():

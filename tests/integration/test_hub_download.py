@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import tiny_models
-from fake_hub import COMMIT, REPOSITORY, FakeHub, running_hub
+from fake_hub import COMMIT, REPOSITORY, FakeHub, running_hub, use_hub
 from huggingface_hub import constants
 
-from gridnode.engine import hub_download
 from gridnode.engine.hub_download import MAX_TRIES, WeightFile, fetch
 from gridnode.engine.manifest import file_hash
 from gridnode.errors import BadCheckpoint
@@ -26,13 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     with running_hub(model) as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        use_hub(hub, tmp_path, monkeypatch)
         yield hub
 
 
@@ -85,7 +78,7 @@ def test_a_damaged_file_is_thrown_away(hub: FakeHub, file: WeightFile) -> None:
 def test_offline_mode_fetches_nothing(
     hub: FakeHub, file: WeightFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_download.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(BadCheckpoint, match="HF_HUB_OFFLINE"):
         fetch(file)
     assert not hub.downloaded

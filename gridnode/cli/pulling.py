@@ -1,0 +1,130 @@
+"""Fetching a model before it is served: what is missing, whether it fits, and how far it is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import constants
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from gridnode.cli.json_records import PulledModel
+from gridnode.cli.showing import printable, stderr
+from gridnode.core.spans import Span
+from gridnode.engine.checkpoint import Checkpoint
+from gridnode.engine.hub_checkpoint import HubModel, find_hub_model
+from gridnode.engine.hub_download import WeightFile, fetch
+from gridnode.engine.model_use import is_hub_id, using
+from gridnode.errors import BadInput, NoCapacity
+from gridnode.units import GIB, format_bytes
+
+# A disk without any room stops more than this program.
+FREE_DISK_RESERVE_BYTES = 1 * GIB
+
+
+def pull_model(repository: str, span: Span | None) -> PulledModel:
+    """Fetch the weight files of a repository, or those of some blocks of it.
+
+    Raises:
+        BadInput: it is not a Hub id, or the model has no such blocks.
+        BadCheckpoint: the repository cannot be read.
+        NoCapacity: the disk has no room for it.
+    """
+    if not is_hub_id(repository):
+        raise BadInput(f"{repository!r} is not a Hub id like HuggingFaceTB/SmolLM2-135M-Instruct")
+    console = stderr()
+    with using(repository):
+        hub = find_hub_model(repository)
+        files = [hub.weight_files[name] for name in files_of(hub.checkpoint, span)]
+        before = sum(file.fetched_bytes() for file in files)
+        total = sum(file.size_bytes for file in files)
+        _tell(console, hub, files, missing_bytes=total - before)
+        check_room(total - before, free_bytes=_free_disk_bytes(), where=constants.HF_HUB_CACHE)
+        _fetch_all(console, files, before_bytes=before, total_bytes=total)
+    return PulledModel(
+        name=repository,
+        commit=hub.directory.name,
+        directory=str(hub.directory),
+        weight_files=len(files),
+        total_bytes=total,
+        fetched_bytes=total - before,
+    )
+
+
+def files_of(checkpoint: Checkpoint, span: Span | None) -> list[str]:
+    """Return the names of the weight files of `span` and of what belongs to its ends; None is all.
+
+    Raises:
+        BadInput: the model has no such blocks.
+    """
+    num_blocks = checkpoint.facts.num_blocks
+    if span is None:
+        return sorted({entry.weight_file for entry in checkpoint.tensors.values()})
+    if span.end > num_blocks:
+        raise BadInput(f"blocks {span} asked for, {checkpoint.model_id.name} has blocks 0:{num_blocks}")
+    names = [name for block_index in span for name in checkpoint.block_names(block_index)]
+    names += [checkpoint.embed_name] if span.start == 0 else []
+    names += [checkpoint.norm_name, checkpoint.head_name] if span.end == num_blocks else []
+    return sorted({checkpoint.entry(name).weight_file for name in names})
+
+
+def check_room(missing_bytes: int, *, free_bytes: int, where: str) -> None:
+    """Check that a fetch fits on the disk.
+
+    Raises:
+        NoCapacity: it does not.
+    """
+    lacking = missing_bytes + FREE_DISK_RESERVE_BYTES - free_bytes
+    if missing_bytes and lacking > 0:
+        raise NoCapacity(
+            f"{format_bytes(missing_bytes)} to fetch, but {format_bytes(free_bytes)} free at {where} "
+            f"and {format_bytes(FREE_DISK_RESERVE_BYTES)} of it stay free; make {format_bytes(lacking)} of "
+            "room ('gridnode list', 'gridnode rm'), name a larger disk with HF_HOME, or fetch a part "
+            "with --blocks"
+        )
+
+
+def _tell(console: Console, hub: HubModel, files: Sequence[WeightFile], *, missing_bytes: int) -> None:
+    name, facts = hub.checkpoint.model_id.name, hub.checkpoint.facts
+    total = format_bytes(sum(file.size_bytes for file in files))
+    lines = [
+        f"model   {name}  ({facts.family}, {facts.num_blocks} blocks)",
+        f"source  {constants.ENDPOINT}/{name}  commit {hub.directory.name[:8]}",
+        f"size    {total} in {len(files)} files, {format_bytes(missing_bytes)} of it not here yet",
+        f"disk    {constants.HF_HUB_CACHE}  {format_bytes(_free_disk_bytes())} free",
+    ]
+    for line in lines:
+        console.print(printable(line), markup=False, soft_wrap=True)
+
+
+def _free_disk_bytes() -> int:
+    path = Path(constants.HF_HUB_CACHE).absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _fetch_all(console: Console, files: Sequence[WeightFile], *, before_bytes: int, total_bytes: int) -> None:
+    """Fetch what is missing, with a bar on a terminal and a line per file elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+               TimeRemainingColumn())  # fmt: skip
+    missing = [file for file in files if not file.cached()]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=total_bytes, completed=before_bytes)
+        for number, file in enumerate(missing, start=1):
+            progress.update(bar, description=f"file {number}/{len(missing)}")
+            fetch(file, on_bytes=lambda count: progress.advance(bar, count))
+            if not console.is_terminal:
+                console.print(
+                    f"fetched {printable(file.name)} ({format_bytes(file.size_bytes)})", markup=False
+                )
+    console.print("done" if missing else "everything is here already")
