@@ -117,7 +117,7 @@ CHAT_FIELDS = FieldRules(
 )
 
 
-def chat_requests(wanted: ChatRequest) -> tuple[GenerateRequest, ...]:
+def chat_requests(wanted: ChatRequest, *, max_wait_s: float) -> tuple[GenerateRequest, ...]:
     """Return what the node is asked, once for each choice.
 
     Raises:
@@ -145,7 +145,7 @@ def chat_requests(wanted: ChatRequest) -> tuple[GenerateRequest, ...]:
             json_schema=schema_text(shape.type, schema, param="response_format"),
             tools=tools,
             tool_choice=check_tool_choice(choice, tools),
-            max_wait_s=wanted.max_wait_s,
+            max_wait_s=max_wait_s,
         )
         for number in range(wanted.n)
     )

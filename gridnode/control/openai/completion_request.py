@@ -38,7 +38,7 @@ COMPLETION_FIELDS = FieldRules(
 )
 
 
-def completion_requests(wanted: CompletionRequest) -> tuple[GenerateRequest, ...]:
+def completion_requests(wanted: CompletionRequest, *, max_wait_s: float) -> tuple[GenerateRequest, ...]:
     """Return what the node is asked: for each prompt, once for each of its choices.
 
     Raises:
@@ -65,7 +65,7 @@ def completion_requests(wanted: CompletionRequest) -> tuple[GenerateRequest, ...
             frequency_penalty=wanted.frequency_penalty,
             logit_bias=wanted.logit_bias,
             top_logprobs=wanted.logprobs,
-            max_wait_s=wanted.max_wait_s,
+            max_wait_s=max_wait_s,
         )
         for prompt in prompts
         for number in range(wanted.n)

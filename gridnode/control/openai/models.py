@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from gridnode.control.dialect import names
 from gridnode.control.schema import ModelStatus, NodeStatus
 from gridnode.errors import ModelUnknown
 
@@ -62,7 +63,7 @@ def find_model(status: NodeStatus, name: str) -> ModelObject:
     """
     models = list_models(status).data
     for model in models:
-        if name in (model.id, model.gridnode.name, model.gridnode.manifest):
+        if name and names(model.gridnode, name):
             return model
     known = ", ".join(model.id for model in models) or "none yet"
     raise ModelUnknown(f"nobody in the swarm serves {name[:200]!r}; served now: {known}")

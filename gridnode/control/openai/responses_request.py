@@ -118,7 +118,7 @@ RESPONSE_FIELDS = FieldRules(
 )
 
 
-def response_request(wanted: ResponseRequest) -> GenerateRequest:
+def response_request(wanted: ResponseRequest, *, max_wait_s: float) -> GenerateRequest:
     """Return what the node is asked.
 
     Raises:
@@ -136,7 +136,7 @@ def response_request(wanted: ResponseRequest) -> GenerateRequest:
         json_schema=schema_text(shape.type, shape.schema, param="text.format"),
         tools=tools,
         tool_choice=check_tool_choice(choice, tools),
-        max_wait_s=wanted.max_wait_s,
+        max_wait_s=max_wait_s,
     )
 
 

@@ -34,9 +34,11 @@ from gridnode.control.openai.embeddings import (
 from gridnode.control.openai.errors import ApiErrorAnswer, BadField, api_error_response
 from gridnode.control.openai.fields import decode_fields
 from gridnode.control.openai.models import ModelList, ModelObject, find_model, list_models
+from gridnode.control.openai.patience import patience_s
 from gridnode.control.openai.responses_answer import ResponseObject, whole_response
 from gridnode.control.openai.responses_request import RESPONSE_FIELDS, ResponseRequest, response_request
 from gridnode.control.openai.responses_stream import ResponseEncoder, ResponseEvent
+from gridnode.control.openai.sampling_fields import SamplingFields
 from gridnode.control.openai.streaming import ChunkEncoder
 from gridnode.control.operation import Endpoint, Operation
 from gridnode.control.schema import MAX_TOOLS, GenerateRequest
@@ -101,7 +103,7 @@ class _Endpoints:
 
     async def chat(self, request: Request) -> Response:
         wanted = decode_fields(await read_body(request), CHAT_FIELDS)
-        asked = chat_requests(wanted)
+        asked = chat_requests(wanted, max_wait_s=self._patience_s(wanted))
         max_calls = MAX_TOOLS if wanted.parallel_tool_calls else 1
         encoder = ChatEncoder(num_choices=wanted.n, wants_usage=wanted.wants_usage, max_calls=max_calls)
         if wanted.stream:
@@ -110,7 +112,7 @@ class _Endpoints:
 
     async def completions(self, request: Request) -> Response:
         wanted = decode_fields(await read_body(request), COMPLETION_FIELDS)
-        asked = completion_requests(wanted)
+        asked = completion_requests(wanted, max_wait_s=self._patience_s(wanted))
         encoder = CompletionEncoder(choices_per_prompt=wanted.n, wants_usage=wanted.wants_usage)
         if wanted.stream:
             return self._stream(request, asked, encoder)
@@ -118,7 +120,7 @@ class _Endpoints:
 
     async def responses(self, request: Request) -> Response:
         wanted = decode_fields(await read_body(request), RESPONSE_FIELDS)
-        asked = response_request(wanted)
+        asked = response_request(wanted, max_wait_s=self._patience_s(wanted))
         if wanted.stream:
             return AnswerStream(
                 self._control.generate(asked),
@@ -135,6 +137,9 @@ class _Endpoints:
             return json_response(embedding_list(await self._control.embed(asked), wanted.encoding_format))
 
         return WholeAnswer(make, refuse=api_error_response, closing=request.app.state.closing)
+
+    def _patience_s(self, wanted: SamplingFields) -> float:
+        return patience_s(self._control.status(), wanted.model, wanted.max_wait_s)
 
     def _stream(self, request: Request, asked: Sequence[GenerateRequest], encoder: ChunkEncoder) -> Response:
         choices = run_choices(self._control, asked)

@@ -14,8 +14,6 @@ from gridnode.core.sampling import SamplingParams
 
 # Each choice is a session of its own and leases KV cache on every hop.
 MAX_CHOICES = 16
-# Long enough for somebody else's answer to end; shorter than the patience of any client.
-DEFAULT_MAX_WAIT_S = 20.0
 # OpenAI allows a top_p of 0: the most probable token alone.
 _SMALLEST_TOP_P = 1e-9
 _SEEDS = 2**63
@@ -42,8 +40,8 @@ class SamplingFields(msgspec.Struct, kw_only=True, frozen=True):
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     """The same seed gives the same answer; without one the door draws one."""
 
-    max_wait_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = DEFAULT_MAX_WAIT_S
-    """Not in OpenAI's API: how long to wait in line if the swarm has no room."""
+    max_wait_s: Annotated[float, Meta(ge=0.0, le=3600.0)] | None = None
+    """Not in OpenAI's API: how long to wait in line if the swarm has no room; see `patience`."""
 
     stream: bool = False
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from door_calls import call, comments, stream_data
-from fake_node import HOP, FakeNode
+from fake_node import HOP, STATUS, FakeNode
 
 from gridnode.control.schema import (
     ChatMessage,
@@ -121,6 +122,16 @@ def test_the_sampling_that_is_asked_for_reaches_the_node() -> None:
     assert request.logit_bias == {42: -100.0}
     assert request.top_logprobs == 3
     assert request.max_wait_s == 2
+
+
+def test_a_full_swarm_is_waited_for_and_a_gap_is_not() -> None:
+    node = FakeNode()
+    chat(node)
+    [model] = STATUS.models
+    node.become(replace(STATUS, models=(replace(model, gaps=((3, 5),)),)))
+    chat(node)
+    chat(node, max_wait_s=7)
+    assert [request.max_wait_s for request in node.requests] == [20, 0, 7]
 
 
 def test_parts_of_text_and_newer_roles_are_understood() -> None:
