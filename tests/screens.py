@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from pathlib import Path
 
 from textual.app import App
+from waiting import until
 
 from gridnode_dashboard.formatting import BARS
 
 SCREENS = Path(__file__).parent / "ui" / "screens"
+# Layout follows events, on a busy machine with delay.
+SETTLE_S = 5.0
 UPDATE = "UPDATE_SCREENS"
 """Set this variable to write the files anew; then look at their difference."""
 
@@ -23,11 +28,14 @@ def screen_text(app: App[None]) -> str:
     return "".join(line.replace(BARS[0], " ").rstrip() + "\n" for line in lines)
 
 
-def assert_screen(app: App[None], name: str) -> None:
-    """Check that the screen looks like the file `name`."""
+async def assert_screen(app: App[None], name: str) -> None:
+    """Check that the screen comes to look like the file `name`."""
     path = SCREENS / f"{name}.txt"
-    found = screen_text(app)
     if os.environ.get(UPDATE):
+        await asyncio.sleep(SETTLE_S)
         path.parent.mkdir(exist_ok=True)
-        path.write_text(found)
-    assert found == path.read_text(), f"look at it, then write it anew with {UPDATE}=1"
+        path.write_text(screen_text(app))
+    wanted = path.read_text()
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: screen_text(app) == wanted, timeout_s=SETTLE_S)
+    assert screen_text(app) == wanted, f"look at it, then write it anew with {UPDATE}=1"

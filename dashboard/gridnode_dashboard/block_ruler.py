@@ -11,7 +11,12 @@ from gridnode.control.schema import ModelStatus, PeerStatus
 from gridnode_dashboard.formatting import plain
 
 # state: shape and colour. What is not listed counts as unreachable.
-CELLS = {"online": ("█", "green"), "joining": ("▒", "yellow"), "leaving": ("░", "medium_purple")}
+CELLS = {
+    "online": ("█", "green"),
+    "joining": ("▒", "yellow"),
+    "leaving": ("░", "medium_purple"),
+    "paused": ("=", "blue"),
+}
 UNREACHABLE = ("?", "red")
 NAME_WIDTH = 10
 MARK_DISTANCE = 10  # cells between two numbers of the scale

@@ -51,7 +51,7 @@ class ChatApp(App[None]):
     """
 
     CSS = """
-    #talk { padding: 0 1; }
+    #talk { padding: 0 1; scrollbar-size: 0 1; }
     .question { margin: 1 0 0 0; text-style: bold; color: $accent; }
     .note { color: $text-muted; }
     .error { color: $text-error; }
@@ -60,6 +60,7 @@ class ChatApp(App[None]):
     #offers { display: none; height: auto; max-height: 8; border: none; padding: 0 1; }
     Markdown { margin: 0; padding: 0; }
     """
+    TITLE = "gridnode chat"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel_answer", "Cancel the answer", priority=True),

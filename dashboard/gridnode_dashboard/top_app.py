@@ -51,6 +51,7 @@ class TopApp(App[None]):
     CSS = """
     #away { background: $warning-muted; color: $text-warning; padding: 0 1; display: none; height: auto; }
     #panels { height: 1fr; }
+    .-away #panels { opacity: 50%; }
     #left { width: 3fr; } #right { width: 2fr; }
     #filter { height: 1; border: none; padding: 0 1; display: none; background: $boost; }
     #swarm RowTable { height: auto; max-height: 50%; }
@@ -143,6 +144,7 @@ class TopApp(App[None]):
         if not self.is_running:
             return  # the screen is being taken down
         self._away.display = message.status is None
+        self.screen_stack[0].set_class(message.status is None, "-away")
         if message.status is None:
             self._away.update(f"{plain(message.problem)}\nWaiting for it; r looks again, q leaves.")
             return

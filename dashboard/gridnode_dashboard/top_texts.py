@@ -77,6 +77,10 @@ def node_text(status: NodeStatus, samples: Sequence[Sample], width: int) -> Text
         _fact("serves", _serving(me)),
         _fact("engine", f"{plain(describe_engine(engine))}{restarts}"),
     ]
+    if status.pause is not None:
+        left = status.pause.remaining_s
+        until = f"for {format_seconds(left)} more" if left is not None else "until 'gridnode resume'"
+        lines.append(_fact("paused", f"{until}: {short_name(status.pause.reason)}"))
     if engine.pid:
         lines.append(_fact("worker", f"process {engine.pid}, {format_bytes(engine.resident_bytes)}, {kind}"))
     if status.total_cache_tokens:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from gridnode.control.door_server import serve_door
 from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull
 from gridnode_dashboard.chat_app import ChatApp
-from gridnode_dashboard.chat_widgets import ChatInput
+from gridnode_dashboard.chat_widgets import ChatHeader, ChatInput
 from gridnode_dashboard.conversation import Conversation
 from gridnode_dashboard.starting import NodeStarter, StartOffer
 
@@ -144,7 +144,7 @@ def test_control_c_copies_a_selection_cancels_an_answer_and_leaves() -> None:
         await until(lambda: not node.num_running)
         assert app.is_running
         await pilot.press("ctrl+c")
-        assert not app.is_running
+        await until(lambda: not app.is_running)
 
     chat(node, steps)
 
@@ -251,6 +251,32 @@ def test_it_waits_for_a_node_that_went_away() -> None:
                 async with serve_door(FakeNode(), address):
                     await pilot.press("r")
                     await until(lambda: not app.query_one(ChatInput).disabled)
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_a_restart_broke_off_is_asked_again() -> None:
+    node = FakeNode(hang_after=1)
+
+    async def run() -> None:
+        async with AsyncExitStack() as door:
+            address = await door.enter_async_context(serve_door(node, ANY_PORT))
+            async with ControlClient(address) as client:
+                app = ChatApp(client, Conversation())
+                async with app.run_test(size=(80, 24)) as pilot:
+                    await enter(app, pilot, "hi")
+                    await until(lambda: app.query_one(ChatHeader).used_tokens == 6)
+                    await door.aclose()
+                    await until(lambda: app.query_one("#away").display and not app.is_answering)
+                    assert "the node is stopping" in notes(app)
+                    assert app.conversation.last_answer() == "Par"
+                    node.hang_after = None
+                    async with serve_door(node, address):
+                        app.look_again()
+                        await until(lambda: app.query_one(ChatInput).has_focus)
+                        await enter(app, pilot, "/retry")
+                        await until(lambda: app.conversation.last_answer() == "Paris.")
+                        assert len(app.conversation.messages) == 2
 
     asyncio.run(run())
 

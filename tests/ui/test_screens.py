@@ -37,8 +37,7 @@ def test_an_answer_in_80_columns() -> None:
                 app.query_one(ChatInput).text = "What is the capital of France?"
                 await pilot.press("enter")
                 await until(lambda: app.conversation.last_answer() and not app.is_answering)
-                await pilot.pause()
-                assert_screen(app, "chat-80x24")
+                await assert_screen(app, "chat-80x24")
 
     asyncio.run(run())
 
@@ -51,9 +50,8 @@ def test_the_swarm(size: tuple[int, int]) -> None:
             ControlClient(address) as client,
         ):
             app = TopApp(client)
-            async with app.run_test(size=size) as pilot:
+            async with app.run_test(size=size) as _:
                 await until(lambda: app.query_one(PeerTable).row_count)
-                await pilot.pause()
-                assert_screen(app, f"top-{size[0]}x{size[1]}")
+                await assert_screen(app, f"top-{size[0]}x{size[1]}")
 
     asyncio.run(run())

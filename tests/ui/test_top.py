@@ -114,7 +114,7 @@ def test_a_node_is_inspected_while_it_changes() -> None:
         await pilot.press("escape")
         assert not isinstance(app.screen, PeerDetails)
         await pilot.press("q")
-        assert not app.is_running
+        await until(lambda: not app.is_running)
 
     watch(node, steps)
 
