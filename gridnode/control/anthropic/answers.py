@@ -6,6 +6,7 @@ import secrets
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gridnode.control.answer_figures import AnswerFigures
 from gridnode.control.collected_answer import CollectedAnswer
@@ -37,7 +38,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     cache_read_input_tokens: int = 0
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+class Message(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of `POST /v1/messages`."""
 
     id: str
@@ -46,7 +47,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     stop_reason: StopReason | None
     stop_sequence: str | None
     usage: Usage
-    gridnode: AnswerFigures | None = None
+    gridnode: AnswerFigures | UnsetType = UNSET
     """Route, times and bytes; at the beginning of a stream they are not known."""
 
     type: Literal["message"] = "message"
