@@ -2,25 +2,214 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
-from browsing import SharedBrowser
+from axe_playwright_python.async_playwright import Axe
+from browsing import ANY_PORT, DESK, PHONE, SharedBrowser, Visit
 from fake_node import FakeNode
+from fake_swarm import hostile_swarm, large_swarm, lively_history, peer, small_swarm
+from nodes import running_swarm
+
+from gridnode.control.door_server import serve_door
+from gridnode.control.schema import NodeStatus
+from gridnode.core.addresses import Address
+from gridnode.core.spans import Span
+from gridnode_web.pages import make_pages
 
 pytestmark = pytest.mark.browser
 
+# The aim of the first paint, with room for a machine that runs other tests beside this one.
+FIRST_PAINT_MS = 500
+SLOW_MACHINE = 4
+PAGES = {"swarm": "/", "node": "/node/{peer}", "contributors": "/contributors", "activity": "/activity"}
 
-def test_swarm_page_names_the_swarm(browser: SharedBrowser) -> None:
+
+def lively(status: NodeStatus) -> FakeNode:
+    return FakeNode(current=status, history=lively_history(status, time.time()))
+
+
+async def visible_rows(visit: Visit) -> list[str]:
+    """Return the ids of the rows that a reader sees in the long table."""
+    return await visit.page.evaluate("""() => {
+        const box = document.getElementById("rows").getBoundingClientRect();
+        const head = document.querySelector("#rows thead").getBoundingClientRect();
+        return [...document.querySelectorAll("#node-rows > tr")].filter((row) => {
+            const place = row.getBoundingClientRect();
+            return place.bottom > Math.max(box.top, head.bottom) && place.top < box.bottom;
+        }).map((row) => row.id);
+    }""")
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pages_are_accessible_and_worth_a_picture(browser: SharedBrowser, name: str, theme: str) -> None:
     async def scenario() -> None:
-        async with browser.visiting(FakeNode()) as visit:
-            assert "home" in await visit.page.inner_text("h1")
+        node = lively(small_swarm())
+        path = PAGES[name].format(peer=node.current.peer_id)
+        async with browser.visiting(node, path, theme=theme) as visit:  # type: ignore[arg-type]
+            await visit.screenshot(f"{name}-{theme}")
+            found = await Axe().run(visit.page)
+            serious = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
+            assert [(v["id"], v["nodes"][0]["html"]) for v in serious] == []
 
     browser.run(scenario())
 
 
-def test_page_reads_without_scripts(browser: SharedBrowser) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_fit_a_phone(browser: SharedBrowser, name: str) -> None:
     async def scenario() -> None:
-        async with browser.visiting(FakeNode(), scripts=False) as visit:
+        node = lively(small_swarm())
+        path = PAGES[name].format(peer=node.current.peer_id)
+        async with browser.visiting(node, path, size=PHONE) as visit:
+            await visit.screenshot(f"{name}-phone")
+            width = await visit.page.evaluate("document.documentElement.scrollWidth")
+            assert width <= PHONE[0]
+
+    browser.run(scenario())
+
+
+def test_pages_read_without_scripts(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        node = lively(large_swarm(150))
+        async with browser.visiting(node, "/", scripts=False) as visit:
             assert "home" in await visit.page.inner_text("h1")
             assert not await visit.page.is_visible("#theme")
+            await visit.page.click("#pager >> text=next")
+            assert "Nodes 61 to 120 of 150" in await visit.page.inner_text("#pager")
+            await visit.page.fill("#find", node.current.peers[5].short)
+            await visit.page.press("#find", "Enter")
+            assert await visit.page.locator("#node-rows > tr").count() == 1
+
+    browser.run(scenario())
+
+
+def test_five_hundred_nodes_are_painted_at_once(
+    browser: SharedBrowser, record_property: pytest.RecordProperty
+) -> None:
+    async def scenario() -> None:
+        async with browser.visiting(lively(large_swarm(500)), "/") as visit:
+            # The second load has a warm process, as a reader's browser does.
+            await visit.page.reload()
+            first_paint_ms = await visit.page.evaluate(
+                "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+            )
+            record_property("first_paint_ms", first_paint_ms)
+            print(f"first contentful paint with 500 nodes: {first_paint_ms:.0f} ms")
+            assert first_paint_ms < FIRST_PAINT_MS * SLOW_MACHINE
+            await visit.screenshot("swarm-500")
+
+    browser.run(scenario())
+
+
+def test_long_tables_scroll_to_their_end(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        node = lively(large_swarm(500))
+        async with browser.visiting(node, "/") as visit:
+            assert len(await visible_rows(visit)) > 5
+            await visit.page.evaluate("document.getElementById('rows').scrollTo(0, 1e9)")
+            last = max(node.current.peers, key=lambda p: (p.serving.start, p.serving.end, p.short))  # type: ignore[union-attr]
+            await visit.page.wait_for_selector(f"#row-{last.peer_id}")
+            rows = await visible_rows(visit)
+            assert len(rows) > 5
+            assert await visit.page.locator("#node-rows > tr").count() < 100
+            # What comes in now does not move what the reader looks at.
+            node.become(replace(node.current, open_sessions=9))
+            await visit.page.wait_for_function("() => performance.getEntriesByType('resource').length > 8")
+            assert await visible_rows(visit) == rows
+
+    browser.run(scenario())
+
+
+def test_search_and_theme_work_by_keyboard(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        node = lively(small_swarm())
+        async with browser.visiting(node, "/") as visit:
+            await visit.page.keyboard.press("Tab")
+            assert await visit.page.evaluate("document.activeElement.className") == "skip"
+            await visit.page.focus("#find")
+            await visit.page.keyboard.type("grace")
+            await visit.page.wait_for_function(
+                "() => document.querySelectorAll('#node-rows > tr').length === 1"
+            )
+            assert await visit.page.input_value("#find") == "grace"
+            assert "find=grace" in visit.page.url
+            await visit.page.focus("#theme")
+            await visit.page.keyboard.press("Enter")
+            assert await visit.page.get_attribute("html", "data-theme") == "dark"
+            await visit.page.reload()
+            assert await visit.page.get_attribute("html", "data-theme") == "dark"
+
+    browser.run(scenario())
+
+
+def test_what_changes_comes_by_itself_and_what_is_open_stays_open(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        node = lively(small_swarm())
+        async with browser.visiting(node, "/") as visit:
+            await visit.page.click("#links-table summary")
+            newcomer = peer(99, 20, 40, name="Newcomer")
+            node.become(replace(node.current, peers=(*node.current.peers, newcomer)))
+            await visit.page.wait_for_selector(f"#row-{newcomer.peer_id} .state.online")
+            assert await visit.page.locator("#links-table >> text=Newcomer").is_visible()
+            node.become(replace(node.current, peers=node.current.peers[:-1]))
+            await visit.page.wait_for_selector(f"#row-{newcomer.peer_id}", state="detached")
+
+    browser.run(scenario())
+
+
+def test_hostile_names_stay_text(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        node = lively(hostile_swarm())
+        for path in ["/", "/contributors", "/activity", *(f"/node/{p.peer_id}" for p in node.current.peers)]:
+            async with browser.visiting(node, path) as visit:
+                node.become(replace(node.current, uptime_s=node.current.uptime_s + 1))
+                await visit.page.wait_for_function(
+                    "() => performance.getEntriesByType('resource').some((r) => r.initiatorType === 'fetch')"
+                )
+                assert await visit.page.evaluate("window.hacked") is None
+                assert await visit.page.locator("main img, main script").count() == 0
+        async with browser.visiting(node, "/") as visit:
+            await visit.screenshot("hostile-names")
+
+    browser.run(scenario())
+
+
+def test_a_node_that_stops_is_told_and_the_page_goes_on_when_it_is_back(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        node = lively(small_swarm())
+        async with browser.window(size=DESK) as visit:
+            async with serve_door(node, ANY_PORT, pages=make_pages(node)) as address:
+                await visit.page.goto(f"http://{address}/")
+                await visit.page.wait_for_selector("#node-rows > tr")
+                assert not await visit.page.is_visible("#offline")
+            await visit.page.wait_for_selector("#offline", state="visible")
+            assert "does not answer" in await visit.page.inner_text("#offline")
+            await visit.screenshot("offline")
+            node.become(replace(node.current, swarm="elsewhere"))
+            async with serve_door(node, Address(address.host, address.port), pages=make_pages(node)):
+                await visit.page.wait_for_selector("#offline", state="hidden")
+                await visit.page.wait_for_selector("h1 >> text=elsewhere")
+
+    browser.run(scenario())
+
+
+def test_real_nodes_appear_and_vanish_as_they_join_and_die(browser: SharedBrowser, tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2)]) as swarm:
+            home = swarm.nodes[0]
+            async with browser.visiting(home, "/") as visit:
+                await visit.page.wait_for_selector(".health.broken")
+                other = await swarm.start(Span(2, 4))
+                row = f"#node-rows tr:has-text('{other.status().short}')"
+                await visit.page.wait_for_selector(f"{row} .state.online", timeout=120_000)
+                await visit.page.wait_for_selector(".health.thin")
+                await visit.page.wait_for_selector("text=serves blocks 2:4")
+                await swarm.stop(other)
+                await visit.page.wait_for_selector(row, state="detached")
+                await visit.page.wait_for_selector("text=left the swarm")
+                await visit.page.wait_for_selector(".health.broken")
 
     browser.run(scenario())
