@@ -23,6 +23,7 @@ const MAX_TITLE_CHARACTERS = 60;
 /** One chat: its turns, its system prompt, and how its next answer is chosen. */
 export class Conversation {
   #turns = new Map();
+  #childrenOf = new Map();
 
   constructor({ id, now, model = "", system = "", settings = {} }) {
     this.id = id;
@@ -59,7 +60,7 @@ export class Conversation {
     if (parent !== ROOT && !this.#turns.has(parent)) throw new Error(`no turn ${parent} to follow`);
     if (this.#turns.has(id)) throw new Error(`there is a turn ${id} already`);
     const turn = { id, parent, role, content, answer };
-    this.#turns.set(id, turn);
+    this.#insert(turn);
     this.leaf = id;
     return turn;
   }
@@ -103,11 +104,16 @@ export class Conversation {
   /** Take over the turns that `other`, the same chat of another window, has and this one lacks. */
   adopt(other) {
     for (const turn of other.turns) {
-      if (!this.#turns.has(turn.id)) this.#turns.set(turn.id, turn);
+      if (!this.#turns.has(turn.id)) this.#insert(turn);
     }
   }
 
+  #insert(turn) {
+    this.#turns.set(turn.id, turn);
+    this.#childrenOf.set(turn.parent, [...this.#children(turn.parent), turn]);
+  }
+
   #children(parent) {
-    return this.turns.filter((turn) => turn.parent === parent);
+    return this.#childrenOf.get(parent) ?? [];
   }
 }

@@ -10,7 +10,7 @@ import { splitReasoning } from "./reasoning.js";
 export class TurnView {
   #markdown = null;
   #reasoning = null;
-  #shown = "";
+  #shown = { content: "", isComplete: false };
 
   constructor(turn) {
     this.turn = turn;
@@ -76,8 +76,8 @@ export class TurnView {
   }
 
   #showText(content, isComplete) {
-    if (this.#shown === content && !isComplete) return;
-    this.#shown = content;
+    if (this.#shown.content === content && this.#shown.isComplete === isComplete) return;
+    this.#shown = { content, isComplete };
     const { reasoning, answer, isThinking } = splitReasoning(content);
     const details = this.#find(".reasoning");
     details.hidden = !reasoning;
