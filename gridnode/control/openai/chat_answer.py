@@ -61,14 +61,13 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of `POST /v1/chat/completions`."""
 
     id: str
+    object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
     choices: list[ChatChoice]
     usage: Usage
     gridnode: AnswerFigures
     """Route, times and bytes; of the first choice, if there are several."""
-
-    object: Literal["chat.completion"] = "chat.completion"
 
 
 class ChatDelta(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,12 +91,12 @@ class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
     """One event of a stream; the last one may have `usage` and no choices."""
 
     id: str
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
     created: int
     model: str
     choices: list[ChunkChoice]
     usage: Usage | UnsetType = UNSET
     gridnode: AnswerFigures | UnsetType = UNSET
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
 def whole_chat(answers: Sequence[CollectedAnswer], *, max_calls: int) -> ChatCompletion:

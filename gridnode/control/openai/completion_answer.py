@@ -32,14 +32,13 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of `POST /v1/completions`, and each event of its stream."""
 
     id: str
+    object: Literal["text_completion"] = "text_completion"
     created: int
     model: str
     choices: list[TextChoice]
     usage: Usage | UnsetType = UNSET
     gridnode: AnswerFigures | UnsetType = UNSET
     """Route, times and bytes; of the first choice, if there are several."""
-
-    object: Literal["text_completion"] = "text_completion"
 
 
 def whole_completion(answers: Sequence[CollectedAnswer], choices_per_prompt: int) -> Completion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ def decode_fields(body: bytes, rules: FieldRules[Record]) -> Record:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadInput(f"the request cannot be used: {exc}") from exc
     fields = {name: value for name, value in given.items() if value is not None}
-    for name in fields.keys() - {known.name for known in msgspec.structs.fields(rules.record)}:
+    for name in fields.keys() - set(_known(rules)):
         _check_unused(name, fields[name], rules)
     try:
         return msgspec.convert(fields, rules.record, str_keys=True)
@@ -67,6 +68,12 @@ def _check_unused(name: str, value: Any, rules: FieldRules[Record]) -> None:
     refused = rules.refused.get(name)
     if refused is None:
         # A misspelt limit must not silently be no limit.
-        raise BadField(f"unknown field {name[:64]!r}", param=name[:64])
+        near = difflib.get_close_matches(name[:64], _known(rules), n=1)
+        hint = f"; is it {near[0]!r}?" if near else ""
+        raise BadField(f"unknown field {name[:64]!r}{hint}", param=name[:64])
     if value not in refused.harmless:
         raise BadField(f"field {name!r} is refused: {refused.reason}", param=name)
+
+
+def _known(rules: FieldRules[Record]) -> list[str]:
+    return [known.name for known in msgspec.structs.fields(rules.record)]

@@ -18,6 +18,7 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """Its name; the start of its manifest hash, if several models have the same name."""
 
+    object: Literal["model"] = "model"
     context_window: int
     """Longest session that the present route takes, in tokens; 0 while some blocks are served by nobody."""
 
@@ -25,7 +26,6 @@ class ModelObject(msgspec.Struct, frozen=True, kw_only=True):
     """The same, by the name that other servers gave it."""
 
     gridnode: ModelStatus
-    object: Literal["model"] = "model"
     created: int = 0
     """Unknown: weights do not say when they were made."""
 

@@ -99,6 +99,7 @@ class ResponseObject(msgspec.Struct, frozen=True, kw_only=True):
     """Answer of `POST /v1/responses`, and the state of a stream."""
 
     id: str
+    object: Literal["response"] = "response"
     created_at: int
     status: Status
     model: str
@@ -122,7 +123,6 @@ class ResponseObject(msgspec.Struct, frozen=True, kw_only=True):
     previous_response_id: None = None
     store: Literal[False] = False
     truncation: Literal["disabled"] = "disabled"
-    object: Literal["response"] = "response"
 
 
 def begin_response(wanted: ResponseRequest, model: str) -> ResponseObject:

@@ -280,7 +280,8 @@ def test_logprobs_tell_bytes_and_alternatives() -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
-        ({"max_token": 5}, "max_token", "unknown field 'max_token'"),
+        ({"max_token": 5}, "max_token", "unknown field 'max_token'; is it 'max_tokens'?"),
+        ({"xyzzy": 5}, "xyzzy", "unknown field 'xyzzy'"),
         ({"max_tokens": 0}, "max_tokens", ">= 1"),
         ({"temperature": 3}, "temperature", "<= 2.0"),
         ({"messages": []}, "messages", "length >= 1"),
