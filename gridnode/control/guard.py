@@ -119,7 +119,7 @@ def _refusal(scope: Request, exc: GridError) -> Response:
 
 
 async def _refuse(response: Response, scope: Request, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http":
+    if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
         await response(scope, receive, send)
     else:
         # Before it is accepted, this is an HTTP answer 403 (ASGI, section "Close - send event").

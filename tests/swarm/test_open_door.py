@@ -14,6 +14,8 @@ import httpx
 import ollama
 import openai
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
 
 from gridnode.core.addresses import Address
 from gridnode.net.interfaces import reachable_addresses
@@ -119,6 +121,26 @@ def test_no_key_is_in_any_file_of_the_node(node: OpenNode) -> None:
     for path in node.state_dir.rglob("*"):
         if path.is_file():
             assert node.first_key.encode() not in path.read_bytes(), path
+
+
+def test_a_websocket_passes_the_same_door(node: OpenNode) -> None:
+    def dial(**headers: str) -> ClientConnection:
+        return connect(
+            f"ws://{node.elsewhere}/api/v2/generate", additional_headers=headers, proxy=None, open_timeout=20
+        )
+
+    for headers, status in (
+        ({}, 401),
+        ({"Authorization": "Bearer gn-wrong"}, 401),
+        ({"Authorization": f"Bearer {node.first_key}", "Origin": "http://evil.example"}, 403),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            dial(**headers)
+        assert refused.value.response.status_code == status
+    with dial(Authorization=f"Bearer {node.first_key}"):
+        pass
+    with dial(Cookie=f"gridnode_key={node.first_key}", Origin=f"http://{node.elsewhere}"):
+        pass
 
 
 @pytest.mark.client("openai", "401, and a key")
