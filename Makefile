@@ -24,7 +24,7 @@ export QUESTION
 # LiteLLM wants an older client of OpenAI than the one that is tested.
 LITELLM_VENV := .venv-litellm
 
-.PHONY: help demo install test check litellm clean
+.PHONY: help demo install test check docs litellm clean
 
 help:
 	@echo "make demo     start a swarm of three nodes on this computer and ask it a question"
@@ -32,6 +32,7 @@ help:
 	@echo "make install  make .venv with the command gridnode"
 	@echo "make test     install what the tests need and run every check and test"
 	@echo "make check    run the checks without the tests"
+	@echo "make docs     write the tables of docs/cli.md and docs/configuration.md from the code"
 	@echo "make litellm  get LiteLLM (some hundred megabytes), so that 'make test' tests with it too"
 	@echo "make clean    remove .venv and everything that was made"
 
@@ -49,6 +50,9 @@ check: $(INSTALLED) $(DEV_INSTALLED)
 
 test: check $(MODEL_INSTALLED)
 	$(BIN)/pytest -n auto $(PYTEST_ARGS)
+
+docs: $(INSTALLED) $(DEV_INSTALLED)
+	UPDATE_DOCS=1 $(BIN)/pytest -q tests/unit/cli/test_cli_document.py tests/unit/config/test_rendering.py
 
 litellm: $(LITELLM_VENV)/.installed
 

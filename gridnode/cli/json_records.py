@@ -20,6 +20,17 @@ ConfigData = str | bool | int | float | list[str | bool | int | float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """`version`."""
+
+    version: str
+    """Of gridnode."""
+
+    python: str
+    system: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigValue:
     """One key of the configuration: `config get`."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from typing import Annotated
 
@@ -24,7 +23,9 @@ def version(
       gridnode version --json
     """
     if as_json:
-        found = {"version": __version__, "python": platform.python_version(), "system": platform.platform()}
-        print(json.dumps(found))
+        from gridnode.cli.json_records import Version
+        from gridnode.cli.showing import print_json
+
+        print_json(Version(version=__version__, python=platform.python_version(), system=platform.platform()))
     else:
         print(f"gridnode {__version__}")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
-import inspect
-import textwrap
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache, partial
 from typing import Any
 
+from gridnode.config.field_docs import field_docs
 from gridnode.config.keys import SECTIONS
 from gridnode.config.kinds import Kind, kind_of
 from gridnode.config.node_config import NodeConfig
@@ -81,7 +79,7 @@ class Setting:
 def settings() -> Mapping[str, Setting]:
     """Return every setting by its name, section by section."""
     types = typing.get_type_hints(NodeConfig)
-    docs = _docstrings(NodeConfig)
+    docs = field_docs(NodeConfig)
     found = []
     for field in fields(NodeConfig):
         meta = field.metadata
@@ -126,16 +124,3 @@ def _same(value: Any) -> Any:
 
 def _alike(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
-
-
-def _docstrings(record: type) -> dict[str, str]:
-    """Return the docstring under each field of a class: Python keeps none of them."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(record))).body
-    assert isinstance(tree, ast.ClassDef)
-    found = {}
-    for statement, after in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(statement, ast.AnnAssign) and isinstance(after, ast.Expr):
-            assert isinstance(statement.target, ast.Name)
-            assert isinstance(after.value, ast.Constant)
-            found[statement.target.id] = " ".join(str(after.value.value).split())
-    return found

@@ -8,16 +8,12 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import cli_reference
 import pytest
 import typer.main
 
 from gridnode import __version__
 from gridnode.cli.app import create_app
-from gridnode.cli.demo_command import demo
-from gridnode.cli.run_command import run
-from gridnode.cli.status_command import status
-from gridnode.cli.up_command import up
-from gridnode.cli.version_command import version
 from gridnode.control.door_errors import STATUS_OF
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +25,9 @@ def commands() -> list[str]:
     blocks = [
         block for path in DOCUMENTS for block in re.findall(r"```sh\n(.*?)```", path.read_text(), flags=re.S)
     ]
-    blocks += [inspect.getdoc(command) or "" for command in (up, run, status, demo, version)]
-    lines = [line.split("[dim]")[0].strip() for block in blocks for line in block.splitlines()]
+    blocks += [inspect.cleandoc(command.help or "") for _, command in cli_reference.commands()]
+    # Neither comments nor what the shell does with the output belong to the command.
+    lines = [re.split(r"\[dim\]| > ", line)[0].strip() for block in blocks for line in block.splitlines()]
     return [line[line.index("gridnode ") :] for line in lines if re.match(r"(.* \| )?gridnode ", line)]
 
 

@@ -44,4 +44,4 @@ def test_the_document_has_the_table_of_every_key() -> None:
     expected = text[: text.index(MARK) + len(MARK)] + "\n" + reference()
     if "UPDATE_DOCS" in os.environ:
         DOCUMENT.write_text(expected)
-    assert DOCUMENT.read_text() == expected, "run this test once with UPDATE_DOCS=1"
+    assert DOCUMENT.read_text() == expected, "'make docs' writes it anew"

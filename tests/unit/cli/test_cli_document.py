@@ -1,0 +1,32 @@
+"""`docs/cli.md` keeps step with the commands and with what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from cli_reference import RECORDS, commands, prints_json, reference
+
+from gridnode.cli import ending
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "cli.md"
+MARK = "by 'make docs'. -->\n"
+EVENTS = {"up", "monitor"}
+
+
+def test_commands_and_fields_are_documented() -> None:
+    text = DOCUMENT.read_text()
+    expected = text[: text.index(MARK) + len(MARK)] + reference()
+    if "UPDATE_DOCS" in os.environ:
+        DOCUMENT.write_text(expected)
+    assert DOCUMENT.read_text() == expected, "'make docs' writes it anew"
+
+
+def test_every_command_that_prints_json_says_which_record() -> None:
+    assert {name for name, command in commands() if prints_json(command)} == RECORDS.keys() | EVENTS
+
+
+def test_every_exit_code_is_in_the_table() -> None:
+    codes = {value for name, value in vars(ending).items() if name.isupper() and isinstance(value, int)}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", DOCUMENT.read_text(), re.M)} == codes
