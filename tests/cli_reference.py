@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer.main
 from msgspec import Meta
 
-from gridnode.cli import json_records
+from gridnode.cli import json_records, status_records
 from gridnode.cli.app import create_app
 from gridnode.config.field_docs import field_docs
 from gridnode.control.keys import ApiKey
@@ -29,9 +29,9 @@ RECORDS: dict[str, tuple[type, ...]] = {
     "keys revoke": (ApiKey,),
     "list": (json_records.ListedModels,),
     "logs": (json_records.LogRecord,),
-    "models": (json_records.Models,),
-    "peers": (json_records.Peers,),
-    "ps": (json_records.Loaded,),
+    "models": (status_records.Models,),
+    "peers": (status_records.Peers,),
+    "ps": (status_records.Loaded,),
     "pull": (json_records.PulledModel,),
     "rm": (json_records.RemovedModel,),
     "run": (Started, Delta, Rerouted, Finished, Failed),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gridnode.cli.json_records import Models
 from gridnode.cli.options import ApiOption, JsonOption, LogLevel, LogLevelOption
 from gridnode.config import DEFAULT_API
 
@@ -19,6 +18,7 @@ def models(
     """
     import asyncio
 
+    from gridnode.cli.status_records import Models
     from gridnode.cli.status_tables import models_view
     from gridnode.cli.watching import show_status
     from gridnode.logs import configure_logging

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gridnode.cli.json_records import Peers
 from gridnode.cli.options import ApiOption, JsonOption, LogLevel, LogLevelOption
 from gridnode.config import DEFAULT_API
 
@@ -20,6 +19,7 @@ def peers(
     import asyncio
 
     from gridnode.cli.peers_table import peers_table
+    from gridnode.cli.status_records import Peers
     from gridnode.cli.watching import show_status
     from gridnode.logs import configure_logging
 
