@@ -67,8 +67,20 @@ class ErrorAnswer:
     error: ErrorBody
 
 
+def status_of(body: ErrorBody) -> int:
+    """Return the HTTP status of an error; a peer that has no room now is no broken peer."""
+    status = STATUS_OF[body.code]
+    if body.code is ErrorCode.PEER_REFUSED:
+        reason = STATUS_OF[body.details.get("reason", ErrorCode.INTERNAL)]
+        return reason if reason == 503 else status
+    return status
+
+
 def describe_error(exc: GridError) -> ErrorBody:
     """Return `exc` in the words of the door."""
+    if isinstance(exc, PeerRefused) and exc.reason is ErrorCode.BAD_INPUT:
+        # A hop found what the request asks unusable: asking again, or elsewhere, does not help.
+        return ErrorBody(code=ErrorCode.BAD_INPUT, message=str(exc))
     details = {name: getattr(exc, name) for name in _DETAILS.get(exc.code, {})}
     return ErrorBody(code=exc.code, message=str(exc), details=details)
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from gridnode.control.door_errors import STATUS_OF, ErrorAnswer, ErrorBody
+from gridnode.control.door_errors import ErrorAnswer, ErrorBody, status_of
 from gridnode.errors import ErrorCode
 
 # Long enough for a node to load some blocks or for a session to end, short enough to feel alive.
@@ -30,7 +30,7 @@ def error_response(body: ErrorBody, *, status: int | None = None, words: Any = N
         status: Overrides the table.
         words: What a dialect says instead of the door's `ErrorAnswer`.
     """
-    response = json_response(words or ErrorAnswer(body), status=status or STATUS_OF[body.code])
+    response = json_response(words or ErrorAnswer(body), status=status or status_of(body))
     if body.code is ErrorCode.RATE_LIMITED:
         response.headers["Retry-After"] = str(math.ceil(body.details["retry_after_s"]))
     return response

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 from starlette.responses import Response
 
-from gridnode.control.door_errors import STATUS_OF, ErrorBody
+from gridnode.control.door_errors import ErrorBody, status_of
 from gridnode.control.door_response import error_response
 from gridnode.errors import ErrorCode
 
@@ -41,7 +41,7 @@ class ApiErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 def api_error(body: ErrorBody, *, status: int | None = None) -> ApiErrorAnswer:
     """Return `body` in Anthropic's words."""
-    kind = _TYPES.get(status or STATUS_OF[body.code], "api_error")
+    kind = _TYPES.get(status or status_of(body), "api_error")
     return ApiErrorAnswer(error=ApiError(type=kind, message=_message(body), details=body.details))
 
 

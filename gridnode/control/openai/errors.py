@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from gridnode.control.door_errors import STATUS_OF, ErrorBody
+from gridnode.control.door_errors import ErrorBody, status_of
 from gridnode.control.door_response import error_response
 from gridnode.errors import BadInput, ErrorCode
 
@@ -18,7 +18,7 @@ _CODES = {
     ErrorCode.KEY_REFUSED: "invalid_api_key",
     ErrorCode.RATE_LIMITED: "rate_limit_exceeded",
 }
-_PARAMS = {ErrorCode.CONTEXT_FULL: "messages", ErrorCode.MODEL_UNKNOWN: "model"}
+_PARAMS = {ErrorCode.MODEL_UNKNOWN: "model"}
 
 
 class BadField(BadInput):
@@ -61,7 +61,7 @@ def api_error(body: ErrorBody, *, param: str | None = None) -> ApiErrorAnswer:
     return ApiErrorAnswer(
         ApiError(
             message=_message(body),
-            type=_type(STATUS_OF[body.code]),
+            type=_type(status_of(body)),
             param=param or _PARAMS.get(body.code),
             code=_CODES.get(body.code, str(body.code)),
             details=body.details,

@@ -8,7 +8,7 @@ import sys
 import msgspec
 import pytest
 
-from gridnode.control.door_errors import STATUS_OF, ErrorBody, describe_error, restore_error
+from gridnode.control.door_errors import STATUS_OF, ErrorBody, describe_error, restore_error, status_of
 from gridnode.errors import (
     BadCheckpoint,
     CacheFull,
@@ -48,6 +48,20 @@ def test_errors_come_back_as_they_went(error: GridError) -> None:
     assert str(restored) == str(error)
     for name in ("wanted_tokens", "free_tokens", "limit_tokens", "gaps", "reason", "limit", "retry_after_s"):
         assert getattr(restored, name, None) == getattr(error, name, None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "code"),
+    [
+        (ErrorCode.BAD_INPUT, 400, ErrorCode.BAD_INPUT),
+        (ErrorCode.CACHE_FULL, 503, ErrorCode.PEER_REFUSED),
+        (ErrorCode.WRONG_SPAN, 503, ErrorCode.PEER_REFUSED),
+        (ErrorCode.ENGINE_FAILED, 502, ErrorCode.PEER_REFUSED),
+    ],
+)
+def test_what_a_peer_refuses_is_told_by_its_reason(reason: ErrorCode, status: int, code: ErrorCode) -> None:
+    body = describe_error(PeerRefused("bbbbbbbb refused", reason=reason))
+    assert (status_of(body), body.code) == (status, code)
 
 
 def test_numbers_that_nobody_sent_are_zero() -> None:
