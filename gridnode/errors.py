@@ -8,6 +8,7 @@ GridError
 ├── NoCapacity                  nothing is broken, but there is no room or no way now
 │   ├── CacheFull               a lease would exceed the KV cache budget
 │   ├── ContextFull             a session has no positions left
+│   ├── ModelLoading            a node is loading the model: soon it answers
 │   ├── NoRoute                 some block is served by nobody
 │   ├── RateLimited             too many requests in too short a time
 │   └── WrongSpan               a peer does not serve these blocks (any more)
@@ -44,6 +45,7 @@ class ErrorCode(StrEnum):
     FRAME_TOO_LARGE = "frame_too_large"
     INTERNAL = "internal"
     KEY_REFUSED = "key_refused"
+    MODEL_LOADING = "model_loading"
     MODEL_UNKNOWN = "model_unknown"
     NO_CAPACITY = "no_capacity"
     NO_ROUTE = "no_route"
@@ -124,6 +126,22 @@ class ContextFull(NoCapacity):
         super().__init__(f"{wanted_tokens} tokens do not fit into a context of {limit_tokens}")
         self.wanted_tokens = wanted_tokens
         self.limit_tokens = limit_tokens
+
+
+class ModelLoading(NoCapacity):
+    """Raised when a model will answer soon: nodes are loading its blocks.
+
+    Attributes:
+        loaded_blocks: Blocks that are ready, as far as it is known here.
+        wanted_blocks: Blocks that are being loaded.
+    """
+
+    code = ErrorCode.MODEL_LOADING
+
+    def __init__(self, text: str, *, loaded_blocks: int = 0, wanted_blocks: int = 0) -> None:
+        super().__init__(text)
+        self.loaded_blocks = loaded_blocks
+        self.wanted_blocks = wanted_blocks
 
 
 class NoRoute(NoCapacity):

@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 import typer
 
-from gridnode.cli import config_commands, keys_commands
+from gridnode.cli import config_commands, keys_commands, service_commands
 from gridnode.cli.chat_command import chat
 from gridnode.cli.completion_command import completion
 from gridnode.cli.demo_command import demo
@@ -56,9 +56,10 @@ _COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
 }
 """The commands by the panels of the help."""
 
-_GROUPS = {
+_GROUPS: Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
     "config": ("Look at the configuration, and change it.", config_commands.COMMANDS),
     "keys": ("Say who may use this node from elsewhere.", keys_commands.COMMANDS),
+    "service": ("Run gridnode as a service of systemd.", service_commands.COMMANDS),
 }
 
 

@@ -18,6 +18,7 @@ from gridnode.cli.ending import INTERRUPTED
 from gridnode.cli.first_key import make_first_key
 from gridnode.cli.live_config import LiveConfig
 from gridnode.cli.news import Doorstep, banner, news, spinner_text
+from gridnode.cli.service_manager import ServiceManager
 from gridnode.cli.showing import stderr
 from gridnode.cli.state_lock import state_lock
 from gridnode.config.layers import Layer
@@ -109,15 +110,19 @@ async def _serve(
                     _tell(node, api, listening, console, first_key=first_key, as_json=as_json), name="tell"
                 )
                 watching = group.create_task(monitor.watch(), name="watch") if monitor else None
+                service = ServiceManager(node.status)
+                reporting = group.create_task(service.run(), name="service-manager")
                 stopping = group.create_task(stop.wait(), name="stop")
                 await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
                 telling.cancel()
                 await asyncio.wait({telling})
                 if watching is not None:
                     watching.cancel()
+                service.stopping()
                 await _leave(node, console, running)
                 await door.aclose()  # tells who still reads an answer
                 running.cancel()
+                reporting.cancel()
                 stopping.cancel()
         except* GridError as errors:
             raise errors.exceptions[0] from None

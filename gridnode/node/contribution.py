@@ -77,6 +77,8 @@ class Contribution:
         self._on_change = on_change
         self._on_refused = on_refused
         self._serving: Serving | None = None
+        self._location = config.model
+        self._given = asyncio.Event()
         self._announced: tuple[PeerState, int] | None = None
         self._pause: _Pause | None = None
         self._pausing = asyncio.Event()
@@ -93,7 +95,7 @@ class Contribution:
             return PeerState.LEAVING
         if self._pause:
             return PeerState.PAUSED
-        if not self._config.model:
+        if not self._location:
             return PeerState.ONLINE
         engine = self.engine
         is_ready = engine is not None and engine.state is EngineState.READY and engine.loaded is not None
@@ -128,8 +130,8 @@ class Contribution:
             NoCapacity: not one block fits into the memory budget.
         """
         self._announce_if_moved()
-        if not self._config.model:
-            await asyncio.get_running_loop().create_future()  # until cancelled
+        if not self._location:
+            await self._given.wait()
         while True:
             await self._wait_resumed()
             try:
@@ -140,6 +142,19 @@ class Contribution:
             except* GridError as errors:
                 raise errors.exceptions[0] from None
             self._forget_blocks()
+
+    @property
+    def location(self) -> str:
+        """Directory, file or Hub id of the model that is served here; empty if none is."""
+        return self._location
+
+    def take(self, location: str) -> None:
+        """Begin to serve the model at `location`; this node must serve none so far."""
+        assert not self._location
+        logger.info("somebody asks for %s, which is on this computer: loading it", location)
+        self._location = location
+        self._given.set()
+        self._announce_if_moved()
 
     def pause(self, duration_s: float | None, reason: str) -> None:
         """Stop serving for `duration_s`, or until `resume`: sessions move away, then the memory is freed."""
@@ -240,7 +255,7 @@ class Contribution:
 
     async def _serve(self) -> None:
         config = self._config
-        checkpoint = await asyncio.to_thread(open_checkpoint, config.model)
+        checkpoint = await asyncio.to_thread(open_checkpoint, self._location)
         model, facts = checkpoint.model_id, checkpoint.facts
         span = await settle(
             config, model, facts, self._membership, me=self._me, expects_news=self._expects_news()
@@ -258,7 +273,7 @@ class Contribution:
         )
         self._membership.announce()  # others may wait for our choice to make theirs
         engine_config = EngineConfig(
-            location=config.model,
+            location=self._location,
             span=span,
             quantization=config.quantization,
             dtype=config.dtype,

@@ -25,7 +25,8 @@ from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState
 from gridnode.core.ids import PeerId, short, show_peer
 from gridnode.core.swarm import SwarmState
-from gridnode.errors import GridError, PeerLost, ProtocolError
+from gridnode.engine.hub_cache import cached_models
+from gridnode.errors import GridError, ModelLoading, NoCapacity, PeerLost, ProtocolError
 from gridnode.net.identity import load_or_create_identity
 from gridnode.net.interfaces import bind_host, reachable_addresses
 from gridnode.net.memory import MemoryNetwork
@@ -37,6 +38,7 @@ from gridnode.node.history_file import HistoryFile
 from gridnode.node.lan import Lan
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
+from gridnode.node.model_access import ModelAccess, is_named
 from gridnode.node.prompt_log import log_texts, logged
 from gridnode.node.recorder import Recorder
 from gridnode.node.status import SwarmView
@@ -90,10 +92,14 @@ class Node:
             on_refused=self._recorder.refused,
         )
         self._answering = Answering(
-            self.links,
-            view=self._view,
-            wait_change=self._membership.wait_change,
-            codec=self._texts.codec,
+            ModelAccess(
+                self.links,
+                view=self._view,
+                wait_change=self._membership.wait_change,
+                codec=self._texts.codec,
+                on_unknown=self._load_known,
+                loading=self._loading,
+            )
         )
 
     @property
@@ -255,6 +261,31 @@ class Node:
             logger.warning(
                 "leaving with %d sessions and %d answers unfinished", left, self._answering.num_running
             )
+
+    async def _load_known(self, wanted: str) -> None:
+        """Begin to load a model that somebody asks for and nobody serves, if it is on this computer.
+
+        Raises:
+            ModelLoading: it begins now.
+            NoCapacity: it is here, but this node serves another one.
+        """
+        names = [model.name for model in await asyncio.to_thread(cached_models) if model.is_complete]
+        found = next((name for name in names if is_named(name, wanted)), None)
+        if found is None:
+            return
+        if self._contribution.location not in ("", found):
+            raise NoCapacity(
+                f"{found} is on this computer, but this node serves {self._contribution.location}; start "
+                f"another one with 'gridnode up --model {found} --state-dir DIRECTORY --listen 0.0.0.0:0 "
+                "--api 127.0.0.1:0'"
+            )
+        if not self._contribution.location:
+            self._contribution.take(found)
+        raise ModelLoading(f"{found} is on this computer and is being loaded now; try again in a moment")
+
+    def _loading(self) -> tuple[int, int]:
+        engine = self._contribution.engine_status()
+        return (0, 0) if engine.state == "ready" else (engine.loaded_blocks, engine.wanted_blocks)
 
     def _engine_changed(self) -> None:
         engine = self._contribution.engine_status()

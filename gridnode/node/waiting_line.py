@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from gridnode.control.schema import Waiting
-from gridnode.errors import CacheFull, ErrorCode, GridError, NoCapacity, NoRoute, PeerRefused
+from gridnode.errors import CacheFull, ErrorCode, GridError, ModelLoading, NoCapacity, NoRoute, PeerRefused
 
 # Each holds its prompt in memory; who comes later is better served by another node.
 MAX_WAITING_ANSWERS = 256
@@ -21,7 +21,7 @@ def may_pass(error: GridError) -> bool:
     """Return whether waiting may end `error`: a lease ends, a node comes."""
     if isinstance(error, PeerRefused):
         return error.reason in _PASSING
-    return isinstance(error, CacheFull | NoRoute)
+    return isinstance(error, CacheFull | ModelLoading | NoRoute)
 
 
 class WaitingLine:

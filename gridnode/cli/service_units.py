@@ -1,0 +1,122 @@
+"""The units of systemd: written for this installation, enabled and removed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gridnode
+from gridnode.cli.showing import stderr
+from gridnode.errors import BadInput
+from gridnode.paths import write_atomically
+
+UNIT = "gridnode.service"
+_USER_SOURCE = "gridnode-user.service"
+
+
+def unit_source(name: str) -> str:
+    """Return the unit file `name` as it ships: in the package, or beside it in a checkout."""
+    package = Path(gridnode.__file__).parent
+    for directory in (package / "systemd", package.parent / "systemd"):
+        if (directory / name).exists():
+            return (directory / name).read_text(encoding="utf-8")
+    raise BadInput(f"this installation of gridnode lacks {name}; install it again")
+
+
+def unit_text(*, user: bool) -> str:
+    """Return the unit for this installation: the command that runs now is the one that it starts."""
+    source = unit_source(_USER_SOURCE if user else UNIT)
+    return re.sub(r"^ExecStart=/usr/bin/gridnode", lambda _: f"ExecStart={_command()}", source, flags=re.M)
+
+
+def install_unit(*, user: bool, start: bool, root: str) -> None:
+    """Write the unit, and let systemd read, enable and start it.
+
+    Args:
+        root: Directory that stands for `/`; nothing is started then.
+
+    Raises:
+        BadInput: there is no systemd, or it refuses, or this needs root.
+    """
+    path = _unit_path(user=user, root=root)
+    try:
+        write_atomically(path, unit_text(user=user).encode())
+    except PermissionError as exc:
+        raise BadInput(f"{path} cannot be written: run it with sudo, or give --user") from exc
+    stderr().print(f"written  {path}", highlight=False)
+    if root:
+        return
+    _systemctl("daemon-reload", user=user)
+    if start:
+        # It is ready once the blocks are served, which may take as long as fetching a model.
+        _systemctl("enable", "--now", "--no-block", UNIT, user=user)
+    scope = " --user" if user else ""
+    stderr().print(
+        f"started  systemctl{scope} status gridnode"
+        if start
+        else f"start    systemctl{scope} enable --now gridnode",
+        highlight=False,
+    )
+    if user and start:
+        stderr().print(
+            "         to let it run while you are logged out: loginctl enable-linger", highlight=False
+        )
+
+
+def uninstall_unit(*, user: bool, root: str) -> None:
+    """Stop, disable and remove the unit.
+
+    Raises:
+        BadInput: it is not installed, or systemd refuses, or this needs root.
+    """
+    path = _unit_path(user=user, root=root)
+    if not path.exists():
+        raise BadInput(
+            f"no service is installed at {path}; is it {'the one without' if user else 'yours:'} --user?"
+        )
+    if not root:
+        _systemctl("disable", "--now", UNIT, user=user)
+    try:
+        path.unlink()
+    except PermissionError as exc:
+        raise BadInput(f"{path} cannot be removed: run it with sudo") from exc
+    if not root:
+        _systemctl("daemon-reload", user=user)
+    stderr().print(f"removed  {path}", highlight=False)
+
+
+def _command() -> str:
+    """Return what starts gridnode from anywhere: its script, or the interpreter that runs now."""
+    script = Path(sys.argv[0])
+    if script.name == "gridnode" and script.exists():
+        return shlex.quote(str(script.absolute()))
+    return f"{shlex.quote(sys.executable)} -m gridnode"
+
+
+def _unit_path(*, user: bool, root: str) -> Path:
+    if user:
+        config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        directory = config / "systemd" / "user"
+    else:
+        directory = Path("/etc/systemd/system")
+    if root:
+        directory = Path(root) / directory.relative_to("/")
+    return directory / UNIT
+
+
+def _systemctl(*arguments: str, user: bool) -> None:
+    systemctl = shutil.which("systemctl")
+    if systemctl is None or not Path("/run/systemd/system").exists():
+        raise BadInput(
+            "systemd does not run on this computer; start 'gridnode up' by its own service manager"
+        )
+    command = [systemctl, *(["--user"] if user else []), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip() or f"exit code {done.returncode}"
+        raise BadInput(f"'{shlex.join(command)}' failed: {reason}")

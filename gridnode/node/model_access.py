@@ -1,0 +1,125 @@
+"""The models of the swarm, by the names that people use, and the way into sessions on them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from gridnode.core.announcements import PeerState
+from gridnode.core.ids import ModelId
+from gridnode.core.routing import Route
+from gridnode.core.sampling import SamplingParams
+from gridnode.core.spans import gaps
+from gridnode.engine.text import TextCodec
+from gridnode.errors import BadInput, ModelLoading, ModelUnknown, NoRoute
+from gridnode.node.links import Links
+from gridnode.node.session_opener import SessionOpener
+from gridnode.node.status import SwarmView
+
+_SERVING_SOON = frozenset({PeerState.ONLINE, PeerState.JOINING})
+
+
+class ModelAccess:
+    """What a node needs to ask a model of the swarm something.
+
+    Args:
+        view: Returns the swarm as it is now.
+        wait_change: Returns once the view may have changed.
+        codec: Returns the text side of a model; raises a `GridError` if there is none.
+        on_unknown: Called with the name of a model that nobody serves; raises a `GridError` if it knows
+            more than that.
+        loading: Returns how many blocks the engine of this node has loaded, and how many it will have.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        *,
+        view: Callable[[], SwarmView],
+        wait_change: Callable[[], Awaitable[None]],
+        codec: Callable[[ModelId], Awaitable[TextCodec]],
+        on_unknown: Callable[[str], Awaitable[None]],
+        loading: Callable[[], tuple[int, int]],
+    ) -> None:
+        self.view = view
+        self.codec = codec
+        self._links = links
+        self._wait_change = wait_change
+        self._on_unknown = on_unknown
+        self._loading = loading
+
+    async def resolve(self, wanted: str) -> tuple[ModelId, int]:
+        """Return the model that `wanted` names, and its blocks.
+
+        Args:
+            wanted: A name, the last part of one, or the start of a manifest hash; empty is the only model.
+
+        Raises:
+            ModelUnknown: nobody serves such a model.
+            ModelLoading: this node begins to load it now.
+            BadInput: several have that name.
+        """
+        models = self.view().swarm.models()
+        found = [
+            (model, num_blocks)
+            for model, num_blocks in sorted(models.items())
+            if not wanted
+            or is_named(model.name, wanted)
+            or (len(wanted) >= 6 and model.manifest.startswith(wanted))
+        ]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(str(model) for model in sorted(models)) or "none yet"
+        if found:
+            raise BadInput(f"{wanted or 'the swarm'} has several models, name one: {known}")
+        if wanted:
+            await self._on_unknown(wanted)
+        raise ModelUnknown(f"nobody in the swarm serves {wanted or 'a model'}; served now: {known}")
+
+    def route(self, model: ModelId, num_blocks: int) -> Route:
+        """Return the route of lowest latency; whether it has room is another question.
+
+        Raises:
+            NoRoute: some blocks are served by nobody.
+            ModelLoading: they will be soon.
+        """
+        view = self.view()
+        try:
+            return view.route(model, num_blocks, cache_tokens=0)
+        except NoRoute:
+            soon = view.swarm.spans(model, states=_SERVING_SOON)
+            if gaps(soon, num_blocks):
+                raise
+            loaded, wanted = self._loading()
+            here = f"; {loaded} of {wanted} blocks of this node are ready" if wanted else ""
+            raise ModelLoading(
+                f"{model.name} is being loaded{here}; try again in a moment",
+                loaded_blocks=loaded,
+                wanted_blocks=wanted,
+            ) from None
+
+    def context_tokens(self, model: ModelId, num_blocks: int) -> int:
+        """Return the longest session that the best route takes.
+
+        Raises:
+            NoRoute, ModelLoading: as `route`.
+        """
+        return self.view().context_tokens(self.route(model, num_blocks))
+
+    def opener(
+        self, model: ModelId, num_blocks: int, *, max_tokens: int, sampling: SamplingParams
+    ) -> SessionOpener:
+        """Return what opens sessions of `max_tokens` on `model`."""
+        return SessionOpener(
+            self._links,
+            view=self.view,
+            wait_change=self._wait_change,
+            model=model,
+            num_blocks=num_blocks,
+            max_tokens=max_tokens,
+            sampling=sampling,
+        )
+
+
+def is_named(name: str, wanted: str) -> bool:
+    """Return whether `wanted` is `name`, or its last part."""
+    return wanted in (name, name.rsplit("/", 1)[-1])

@@ -1,0 +1,69 @@
+"""A model that is on this computer and that nobody serves begins to load when somebody asks for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_models
+from fake_hub import REPOSITORY, running_hub, use_hub
+from nodes import collect, running_swarm
+
+from gridnode.cli.pulling import pull_model
+from gridnode.control.schema import Delta, GenerateRequest, Started, Waiting
+from gridnode.core.models import QuantFormat
+from gridnode.core.spans import Span
+from gridnode.errors import ModelLoading, ModelUnknown, NoCapacity
+
+pytestmark = pytest.mark.swarm
+
+ASKED = GenerateRequest(model=REPOSITORY, token_ids=(1, 2, 3), max_tokens=4, ignore_eos=True)
+
+
+@pytest.fixture
+def pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`lab/tiny` is on the disk of this computer."""
+    model = tiny_models.make_model(tmp_path / "model")
+    with running_hub(model) as hub:
+        use_hub(hub, tmp_path, monkeypatch)
+        # The engine worker is a process of its own.
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        pull_model(REPOSITORY, None)
+        yield
+
+
+def test_a_node_without_a_model_loads_the_one_that_is_asked_for(pulled: None, tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [], quantization=QuantFormat.NONE) as swarm:
+            node = await swarm.start(None, serves=False)
+            with pytest.raises(ModelUnknown):
+                await collect(node, GenerateRequest(model="lab/other", token_ids=(1,)))
+            with pytest.raises(ModelLoading, match="being loaded"):
+                await collect(node, ASKED)
+            # Who waits is told, and answered when it is there.
+            events = []
+            waiting = GenerateRequest(
+                model="tiny", token_ids=(1, 2, 3), max_tokens=4, ignore_eos=True, max_wait_s=120.0
+            )
+            async with contextlib.aclosing(node.generate(waiting)) as answer:
+                events = [event async for event in answer]
+            assert isinstance(events[0], Waiting)
+            assert "being loaded" in events[0].text
+            assert [event.model for event in events if isinstance(event, Started)] == [REPOSITORY]
+            assert sum(len(event.token_ids) for event in events if isinstance(event, Delta)) == 4
+
+    asyncio.run(scenario())
+
+
+def test_a_node_with_another_model_says_what_to_do(pulled: None, tiny_llama_mha: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama_mha, [Span(0, 4)]) as swarm:
+            with pytest.raises(NoCapacity, match="gridnode up --model lab/tiny"):
+                await collect(swarm.nodes[0], ASKED)
+
+    asyncio.run(scenario())

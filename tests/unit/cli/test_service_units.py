@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gridnode.cli.service_units import install_unit, uninstall_unit, unit_text
+from gridnode.errors import BadInput
+
+UNITS = Path(__file__).parents[3] / "systemd"
+
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+
+
+@pytest.mark.parametrize("user", [False, True])
+def test_the_unit_starts_this_installation(user: bool) -> None:
+    assert f"\nExecStart={sys.executable} -m gridnode up\n" in unit_text(user=user)
+
+
+def test_the_script_is_started_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "with space" / "gridnode"
+    script.parent.mkdir()
+    script.touch()
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert f"\nExecStart='{script}' up\n" in unit_text(user=False)
+
+
+def test_installing_and_removing_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_unit(user=False, start=True, root=str(tmp_path))
+    unit = tmp_path / "etc/systemd/system/gridnode.service"
+    assert unit.read_text() == unit_text(user=False)
+    uninstall_unit(user=False, root=str(tmp_path))
+    assert not unit.exists()
+    with pytest.raises(BadInput, match="no service is installed"):
+        uninstall_unit(user=False, root=str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/home/ada/.config")
+    install_unit(user=True, start=True, root=str(tmp_path))
+    assert (tmp_path / "home/ada/.config/systemd/user/gridnode.service").exists()
+
+
+@needs_systemd
+@pytest.mark.parametrize("user", [False, True])
+def test_systemd_finds_nothing_wrong_with_the_unit(
+    tmp_path: Path, user: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    unit = tmp_path / "gridnode.service"
+    unit.write_text(unit_text(user=user))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(["--user"] if user else []), str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("name", ["gridnode.service", "gridnode-monitor.service"])
+def test_little_is_exposed(name: str) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=25", str(UNITS / name)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stdout[-300:]
