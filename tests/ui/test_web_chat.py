@@ -187,6 +187,7 @@ def test_error_says_what_happened_and_what_to_do(browser: SharedBrowser) -> None
             )
             await expect(page.locator(".problem .advice")).to_contain_text("Try again in a moment")
             await assert_accessible(page)
+            await visit.screenshot("chat-error-light")
             node.error = None
             await page.get_by_role("button", name="Try again").click()
             await expect(answers(page)).to_have_text("Yes.")
@@ -303,6 +304,7 @@ def test_node_that_goes_and_comes_back(browser: SharedBrowser) -> None:
             await expect(page.locator("#send")).to_be_disabled()
             await page.fill("#question", "What I was writing")
             await assert_accessible(page)
+            await visit.screenshot("chat-away-light")
             back = Address(address.host, address.port)
             async with serve_door(node, back, pages=make_pages(node)):
                 await page.get_by_role("button", name="Look now").click()

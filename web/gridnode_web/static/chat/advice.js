@@ -3,7 +3,7 @@
 const ADVICE = {
   bad_input: "Change the question or the settings and ask again.",
   cache_full: "The nodes are busy with other sessions. Try again in a moment, or allow fewer new tokens in Settings.",
-  connection_closed: "The node is stopping. Start it again with “gridnode up”, then try again.",
+  connection_closed: "Start the node again with “gridnode up”, then try again.",
   context_full: "Edit an earlier question to continue from there, or begin a new chat.",
   engine_failed: "Try again; if it happens again, the log of that node says more.",
   engine_lost: "The node is starting its engine again. Try again in a moment.",

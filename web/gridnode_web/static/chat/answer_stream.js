@@ -5,10 +5,9 @@ const MAX_SILENCE_S = 35;
 
 /** The answer ended with an error of the node, or the node could not be reached. */
 export class AnswerError extends Error {
-  constructor({ code, message, status = 0 }) {
+  constructor({ code, message }) {
     super(message);
     this.code = code;
-    this.status = status;
   }
 }
 
@@ -51,7 +50,7 @@ export async function* streamAnswer(request, { signal }) {
       yield event;
     }
   }
-  if (!isFinished) throw lost("the connection to the node ended in the middle of the answer");
+  if (!isFinished) throw lost("the node ended its answer in the middle");
 }
 
 async function post(request, signal) {
@@ -63,20 +62,21 @@ async function post(request, signal) {
       body: JSON.stringify(request),
       signal,
     });
-  } catch (error) {
+  } catch {
     signal.throwIfAborted();
-    throw lost(`the node does not answer (${error.message})`);
+    throw lost("the node does not answer");
   }
   if (!response.ok) throw await refusal(response);
   return response;
 }
 
 async function refusal(response) {
-  const { status } = response;
   const said = await response.json().catch(() => null);
-  const error = said?.error ?? {};
-  const message = error.message ?? `the node answered with status ${status} and no reason`;
-  return new AnswerError({ code: error.code ?? "internal", message, status });
+  const { code, message } = said?.error ?? {};
+  return new AnswerError({
+    code: code ?? "internal",
+    message: message ?? `the node answered with status ${response.status} and no reason`,
+  });
 }
 
 /** Yield the text of `body` as it comes; whatever ends it early closes the connection. */
@@ -90,7 +90,7 @@ async function* pieces(body, signal) {
     }
   } catch (error) {
     signal.throwIfAborted();
-    throw error instanceof AnswerError ? error : lost(`the connection to the node broke (${error.message})`);
+    throw error instanceof AnswerError ? error : lost("the connection to the node broke in the middle of the answer");
   } finally {
     reader.cancel().catch(() => {}); // it may have ended already
   }

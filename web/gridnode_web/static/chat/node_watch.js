@@ -47,7 +47,9 @@ export class NodeWatch extends EventTarget {
 
 async function ask() {
   const signal = AbortSignal.timeout(DEADLINE_S * 1000);
-  const response = await fetch("/chat/models", { signal, cache: "no-store" });
+  const response = await fetch("/chat/models", { signal, cache: "no-store" }).catch(() => {
+    throw new Error(signal.aborted ? `no word for ${DEADLINE_S} s` : "no connection");
+  });
   if (response.ok) return response.json();
   const said = await response.json().catch(() => null);
   const error = new Error(said?.error?.message ?? `the node answered with status ${response.status}`);

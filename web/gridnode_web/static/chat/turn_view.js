@@ -97,6 +97,7 @@ export class TurnView {
   #showProblem({ state, error }) {
     const problem = this.#find(".problem");
     problem.hidden = state !== AnswerState.FAILED;
+    this.#find(".foot [data-action=again]").hidden = !problem.hidden; // the problem has its own
     if (problem.hidden) return;
     this.#find(".what").textContent = error.message;
     this.#find(".advice").textContent = adviceFor(error.code);
