@@ -18,7 +18,7 @@ from gridnode.control.anthropic.routes import make_anthropic_routes
 from gridnode.control.door_errors import ErrorBody, describe_error
 from gridnode.control.door_policy import THIS_COMPUTER, DoorPolicy
 from gridnode.control.door_request import BodyTooLarge, decode_request, read_body
-from gridnode.control.door_response import error_response, json_response
+from gridnode.control.door_response import json_response
 from gridnode.control.doorkeeper import Doorkeeper
 from gridnode.control.guard import guards
 from gridnode.control.interface import NodeControl
@@ -29,6 +29,7 @@ from gridnode.control.operation import Operation, describe_operations
 from gridnode.control.pause_routes import make_pause_routes
 from gridnode.control.petals.routes import make_petals_routes
 from gridnode.control.readiness import Readiness, readiness
+from gridnode.control.refusals import refuse_at
 from gridnode.control.schema import GenerateEvent, GenerateRequest, NodeStatus
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
@@ -109,7 +110,8 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
 async def _http_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     text = f"{request.method} {request.url.path[:200]}: {exc.detail.lower()}"
-    response = error_response(ErrorBody(code=ErrorCode.BAD_INPUT, message=text), status=exc.status_code)
+    body = ErrorBody(code=ErrorCode.BAD_INPUT, message=text)
+    response = refuse_at(request.url.path, body, status=exc.status_code)
     response.headers.update(exc.headers or {})  # 405 names the methods that are allowed
     return response
 
@@ -117,10 +119,10 @@ async def _http_error(request: Request, exc: Exception) -> Response:
 async def _grid_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, GridError)
     status = 413 if isinstance(exc, BodyTooLarge) else None
-    return error_response(describe_error(exc), status=status)
+    return refuse_at(request.url.path, describe_error(exc), status=status)
 
 
 async def _internal_error(request: Request, exc: Exception) -> Response:
     # Starlette raises the exception again behind this answer, and the server logs it.
     body = ErrorBody(code=ErrorCode.INTERNAL, message="internal error; the node's log says more")
-    return error_response(body)
+    return refuse_at(request.url.path, body)

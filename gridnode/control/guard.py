@@ -18,10 +18,10 @@ from starlette.types import Scope as Request
 
 from gridnode.control.door_errors import STATUS_OF, ErrorBody, describe_error
 from gridnode.control.door_policy import DoorPolicy, client_host, host_refusal, is_local, needed_scope
-from gridnode.control.door_response import error_response
 from gridnode.control.doorkeeper import Doorkeeper, WrongScope
 from gridnode.control.keys import Scope
 from gridnode.control.login_page import COOKIE, login_page
+from gridnode.control.refusals import refuse_at
 from gridnode.errors import ErrorCode, GridError, KeyRefused, RateLimited
 
 # The third kind, `lifespan`, is no request.
@@ -66,7 +66,7 @@ class NameGuard:
             await self._app(scope, receive, send)
         else:
             body = ErrorBody(code=ErrorCode.BAD_INPUT, message=reason)
-            await _refuse(error_response(body, status=403), scope, receive, send)
+            await _refuse(refuse_at(scope["path"], body, status=403), scope, receive, send)
 
 
 class KeyGuard:
@@ -112,7 +112,7 @@ def _refusal(scope: Request, exc: GridError) -> Response:
         query = scope["query_string"].decode("latin-1")
         message = str(exc) if presented_key(scope) else ""
         return login_page(scope["path"] + (f"?{query}" if query else ""), message=message, status=status)
-    response = error_response(describe_error(exc), status=status)
+    response = refuse_at(scope["path"], describe_error(exc), status=status)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="gridnode"'  # RFC 6750, section 3
     return response

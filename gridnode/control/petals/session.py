@@ -43,7 +43,10 @@ class PetalsSession:
         self._answer: _Answer | None = None
 
     async def aclose(self) -> None:
-        """Free the leases of the answer that may still go on. Safe to call more than once."""
+        """Free the leases of the answer that may still go on; the tokens so far are kept.
+
+        Safe to call more than once, and to be followed by `generate`.
+        """
         if self._answer:
             answer, self._answer = self._answer, None
             await answer.events.aclose()

@@ -20,10 +20,13 @@ from gridnode.errors import BadInput, ContextFull, ErrorCode, GridError, NoCapac
 
 logger = logging.getLogger("gridnode.control.petals")
 
-# Each holds leases on every hop, also while its reader thinks.
+# Each may hold leases on every hop.
 MAX_SOCKETS = 64
 # Longer than a person needs to write the next turn; Petals expired sessions as well.
 MAX_IDLE_S = 300.0
+# Who asks for token after token is back sooner. For others the leases are not kept: tokens are, and run
+# again when the answer goes on.
+MAX_PAUSE_S = 10.0
 # A client asks, and reads until the turn ends; who sends more than this meanwhile does not read.
 MAX_QUEUED_MESSAGES = 8
 
@@ -37,14 +40,21 @@ class PetalsSockets:
     """Serves the sockets of one door.
 
     Args:
-        max_idle_s: Seconds after which a silent socket loses its session.
+        max_pause_s: Seconds of silence after which a session frees its leases.
+        max_idle_s: Seconds of silence after which it is lost.
     """
 
     def __init__(
-        self, control: NodeControl, *, max_sockets: int = MAX_SOCKETS, max_idle_s: float = MAX_IDLE_S
+        self,
+        control: NodeControl,
+        *,
+        max_sockets: int = MAX_SOCKETS,
+        max_pause_s: float = MAX_PAUSE_S,
+        max_idle_s: float = MAX_IDLE_S,
     ) -> None:
         self._control = control
         self._max_sockets = max_sockets
+        self._max_pause_s = max_pause_s
         self._max_idle_s = max_idle_s
         self._num_open = 0
 
@@ -90,7 +100,7 @@ class PetalsSockets:
         async with contextlib.aclosing(session):
             await _send(socket, Opened())
             while True:
-                wanted = await self._next(messages)
+                wanted = await self._next(messages, session)
                 if not isinstance(wanted, Generate):
                     raise BadInput("the session is open already; 'generate' is next")
                 async with contextlib.aclosing(session.generate(wanted)) as replies:
@@ -103,12 +113,15 @@ class PetalsSockets:
             if names(model, opening.model) and 0 < model.context_tokens < opening.max_length:
                 raise ContextFull(opening.max_length, model.context_tokens)
 
-    async def _next(self, messages: asyncio.Queue[str]) -> OpenSession | Generate:
-        try:
-            async with asyncio.timeout(self._max_idle_s):
-                text = await messages.get()
-        except TimeoutError as exc:
-            raise _Expired(f"nothing came for {self._max_idle_s:.0f} s") from exc
+    async def _next(
+        self, messages: asyncio.Queue[str], session: PetalsSession | None = None
+    ) -> OpenSession | Generate:
+        text = await _get(messages, self._max_pause_s)
+        if text is None and session is not None:
+            await session.aclose()
+        text = text or await _get(messages, self._max_idle_s - self._max_pause_s)
+        if text is None:
+            raise _Expired(f"nothing came for {self._max_idle_s:.0f} s")
         try:
             return msgspec.json.decode(text, type=OpenSession | Generate, strict=False)
         except (msgspec.DecodeError, RecursionError) as exc:
@@ -119,6 +132,14 @@ class _Expired(GridError):
     """Raised when a socket is silent for too long."""
 
     code = ErrorCode.TIMEOUT
+
+
+async def _get(messages: asyncio.Queue[str], timeout_s: float) -> str | None:
+    """Return the next message, or None if there is none in time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            return await messages.get()
+    return None
 
 
 async def _read(socket: WebSocket, messages: asyncio.Queue[str]) -> None:

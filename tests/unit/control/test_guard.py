@@ -141,9 +141,7 @@ def test_a_key_is_good_for_its_scopes_only(keys: KeyFile, scope: Scope, passes: 
             response = await http.request(method, path, json={"prompt": "x"}, headers=bearer(secret))
             assert (response.status_code == 403) is not is_allowed, path
             if not is_allowed:
-                error = response.json()["error"]
-                assert error["code"] == ErrorCode.KEY_REFUSED
-                assert f"is for {scope}" in error["message"]
+                assert f"is for {scope}" in response.text
 
     visit(DoorPolicy(keys=keys), act)
 

@@ -202,17 +202,32 @@ def test_a_node_that_stops_tells_its_sockets() -> None:
 
 
 @asynccontextmanager
-async def limited(**limits: Any) -> AsyncIterator[str]:
+async def limited(node: FakeNode | None = None, **limits: Any) -> AsyncIterator[str]:
     """Serve sockets with other limits; yield their address."""
-    node = FakeNode()
+    node = node or FakeNode()
     route = WebSocketRoute("/limited", PetalsSockets(node, **limits).serve)
     async with serve_door(node, ANY_PORT, pages=[route]) as address:
         yield f"ws://{address}/limited"
 
 
+def test_a_pause_frees_the_leases_and_loses_nothing() -> None:
+    node = FakeNode()
+
+    async def run() -> None:
+        async with limited(node, max_pause_s=0.05) as address, connect(address) as socket:
+            await say(socket, **OPEN)
+            await turn(socket, type="generate", inputs="hello", max_new_tokens=1)
+            assert node.num_running == 1
+            await until(lambda: node.num_running == 0)
+            await turn(socket, type="generate", max_new_tokens=1)
+
+    asyncio.run(run())
+    assert node.requests[1].token_ids == (*b"hello", 0)
+
+
 def test_silence_expires_a_session() -> None:
     async def run() -> None:
-        async with limited(max_idle_s=0.05) as address, connect(address) as socket:
+        async with limited(max_pause_s=0.02, max_idle_s=0.05) as address, connect(address) as socket:
             await say(socket, **OPEN)
             assert (await hear(socket))["traceback"].startswith("Session expired: ")
 
