@@ -70,9 +70,16 @@ def _models(status: NodeStatus) -> Table:
             str(model.num_blocks),
             str(model.min_replicas),
             str(model.context_tokens) if model.route else "-",
-            Text(model.route) if model.route else Text(f"none: blocks {gaps or '?'} not served", style="red"),
+            Text(_route(model))
+            if model.route
+            else Text(f"none: blocks {gaps or '?'} not served", style="red"),
         )
     return table
+
+
+def _route(model: ModelStatus) -> str:
+    speed = model.expected_tokens_per_s
+    return f"{model.route}, about {speed:.{1 if speed < 10 else 0}f} t/s" if speed else model.route
 
 
 def _no_model(status: NodeStatus) -> Text:

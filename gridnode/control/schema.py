@@ -138,6 +138,9 @@ class ModelStatus:
     route_peers: tuple[str, ...] = ()
     """Full ids of the hops of `route`, in order."""
 
+    expected_tokens_per_s: float = 0.0
+    """Tokens per second of one answer along `route`, by announced speeds and links; 0 without a route."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStatus:

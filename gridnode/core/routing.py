@@ -119,6 +119,18 @@ def lowest_latency_route(announcements: Iterable[Announcement], request: RouteRe
     raise NoRoute(request.model.name, request.num_blocks, _missing(allowed, request))
 
 
+def expected_step_s(route: Route, announcements: Iterable[Announcement], links: Links) -> float:
+    """Return what `lowest_latency_route` takes for the time of one token along `route`, there and back."""
+    servings = {ann.peer_id: ann.serving for ann in announcements}
+    total_s, before = 0.0, None
+    for hop in route.hops:
+        serving = servings[hop.peer_id]
+        compute_s = serving.decode_block_s * len(hop.span) if serving else 0.0
+        total_s += links.one_way_s(before, hop.peer_id) + HOP_OVERHEAD_S + compute_s
+        before = hop.peer_id
+    return total_s + links.one_way_s(before, None)
+
+
 def _allowed(announcements: Iterable[Announcement], request: RouteRequest) -> dict[PeerId, Serving]:
     """Return what may be used, in an order that does not depend on who asks."""
     return {

@@ -14,7 +14,7 @@ from gridnode.control.schema import (
 )
 from gridnode.core.announcements import Announcement, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
-from gridnode.core.routing import Route, RouteRequest, announced_links, lowest_latency_route
+from gridnode.core.routing import Route, RouteRequest, announced_links, expected_step_s, lowest_latency_route
 from gridnode.core.swarm import SwarmState
 from gridnode.errors import NoCapacity
 from gridnode.net.transport import Connection
@@ -89,7 +89,13 @@ class SwarmView:
             context_tokens=self.context_tokens(route) if route else 0,
             route=" > ".join(f"{short(hop.peer_id)} {hop.span}" for hop in route.hops) if route else "",
             route_peers=tuple(show_peer(hop.peer_id) for hop in route.hops) if route else (),
+            expected_tokens_per_s=self._expected_tokens_per_s(model, route) if route else 0.0,
         )
+
+    def _expected_tokens_per_s(self, model: ModelId, route: Route) -> float:
+        announcements = self.swarm.serving(model)
+        links = announced_links(announcements, self.rtts())
+        return 1.0 / expected_step_s(route, announcements, links)
 
     def context_tokens(self, route: Route) -> int:
         """Return the longest session that every hop of `route` takes."""

@@ -30,6 +30,12 @@ def test_a_narrow_terminal_cuts_no_number_and_no_hop(width: int) -> None:
         assert word in text
 
 
+@pytest.mark.parametrize(("speed", "told"), [(7.123, "7.1"), (123.4, "123")])
+def test_a_route_tells_the_speed_to_expect(speed: float, told: str) -> None:
+    model = replace(STATUS.models[0], route=ROUTE, expected_tokens_per_s=speed)
+    assert f"{ROUTE}, about {told} t/s" in shown(replace(STATUS, models=(model,)), width=200)
+
+
 def test_a_node_that_loads_says_how_far_it_is() -> None:
     loading = EngineStatus(state="loading", loaded_blocks=3, wanted_blocks=10)
     assert "3 of 10" in shown(replace(STATUS, engine=loading))

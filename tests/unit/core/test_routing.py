@@ -6,7 +6,16 @@ import pytest
 from gridnode.core.announcements import Announcement, PeerState, Serving
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.core.models import QuantFormat
-from gridnode.core.routing import Hop, Links, Route, RouteRequest, announced_links, lowest_latency_route
+from gridnode.core.routing import (
+    HOP_OVERHEAD_S,
+    Hop,
+    Links,
+    Route,
+    RouteRequest,
+    announced_links,
+    expected_step_s,
+    lowest_latency_route,
+)
 from gridnode.core.spans import Span
 from gridnode.errors import CacheFull, NoRoute
 
@@ -124,6 +133,15 @@ def test_the_route_does_not_depend_on_the_order_of_announcements() -> None:
 def test_hops_that_do_not_join_are_no_route() -> None:
     with pytest.raises(ValueError, match="do not join"):
         Route((Hop(A, Span(0, 2)), Hop(B, Span(3, 6))))
+
+
+def test_the_expected_time_of_a_step_is_links_overhead_and_compute() -> None:
+    announcements = [peer(A, 0, 2, block_s=0.010), peer(B, 2, 6, block_s=0.001)]
+    route = Route((Hop(A, Span(0, 2)), Hop(B, Span(2, 6))))
+    three_ways_s, compute_s = 3 * 0.005, 2 * 0.010 + 4 * 0.001
+    assert expected_step_s(route, announcements, NEAR) == pytest.approx(
+        three_ways_s + 2 * HOP_OVERHEAD_S + compute_s
+    )
 
 
 def test_a_large_swarm_is_routed() -> None:
