@@ -138,8 +138,10 @@ class Recorder:
                 async for event in events:
                     if isinstance(event, Started):
                         route, prompt_tokens = event.route, event.prompt_tokens
-                    elif isinstance(event, Delta):
-                        self._credit(route, len(event.token_ids), prompt_tokens)
+                    elif isinstance(event, Delta) and event.token_ids:
+                        # The step that runs the prompt gives the first token, and the last token is not run.
+                        num_tokens = len(event.token_ids)
+                        self._credit(route, num_tokens, prompt_tokens + num_tokens - bool(prompt_tokens))
                         prompt_tokens = 0
                     elif isinstance(event, Rerouted):
                         self._note_failover(route, event.route)
@@ -151,13 +153,13 @@ class Recorder:
                 self._note_here("refused", f"an answer asked for here ended: {exc}")
             raise
 
-    def _credit(self, route: tuple[HopStatus, ...], answer_tokens: int, prompt_tokens: int) -> None:
+    def _credit(self, route: tuple[HopStatus, ...], answer_tokens: int, run_tokens: int) -> None:
         me = show_peer(self._me)
         for hop in route:
             # What this node serves is counted where it is computed, whoever asked.
             if hop.peer_id != me:
                 self._tokens[hop.peer_id] += answer_tokens
-                self._block_tokens[hop.peer_id] += (answer_tokens + prompt_tokens) * (hop.end - hop.start)
+                self._block_tokens[hop.peer_id] += run_tokens * (hop.end - hop.start)
 
     def _note_failover(self, before: tuple[HopStatus, ...], after: tuple[HopStatus, ...]) -> None:
         staying = {(hop.peer_id, hop.start, hop.end) for hop in after}

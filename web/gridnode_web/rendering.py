@@ -50,6 +50,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
+        auto_reload=False,  # a node that runs while its files are updated must not mix old and new
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from gridnode.control.schema import PeerStatus
 
-WIDTH, HEIGHT = 960, 460
+WIDTH = 960
+# Two neighbours make a line, twenty an ellipse that needs its height.
+_HEIGHTS = ((2, 190), (5, 320), (10, 400))
+MAX_HEIGHT = 460
 # More nodes than this make a knot, not a picture; the nearest are shown.
-MAX_NODES = 20
+MAX_NODES = 18
 # Links between others, behind those of this node; the quickest are shown.
 MAX_FAR_LINKS = 24
-_CENTRE = (WIDTH / 2, HEIGHT / 2)
-_RADII = (370.0, 165.0)
+# Room for names beside and below the outermost nodes.
+_MARGINS = (100.0, 65.0)
+_STEPS = 720
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +65,9 @@ class Topology:
     num_hidden: int
     """Nodes without a place."""
 
+    height: int
+    width: int = WIDTH
+
 
 def cache_use(peer: PeerStatus) -> int | None:
     """Return the percentage of a peer's KV cache in use, or None if it does not tell."""
@@ -77,12 +86,14 @@ def draw(peers: Sequence[PeerStatus], route: Sequence[str]) -> Topology:
     """
     shown = _shown(peers, route)
     around = [peer for peer in shown if not peer.is_self]
-    places = [Place(peer=p, x=_CENTRE[0], y=_CENTRE[1], used=cache_use(p) or 0) for p in shown if p.is_self]
-    for i, peer in enumerate(around):
-        # From the left over the top, clockwise, so that the blocks read like a clock.
-        angle = math.pi + 2 * math.pi * i / len(around)
-        x, y = _CENTRE[0] + _RADII[0] * math.cos(angle), _CENTRE[1] + _RADII[1] * math.sin(angle)
-        places.append(Place(peer=peer, x=round(x, 1), y=round(y, 1), used=cache_use(peer) or 0))
+    height = next((height for most, height in _HEIGHTS if len(around) <= most), MAX_HEIGHT)
+    places = [
+        Place(peer=peer, x=WIDTH / 2, y=height / 2, used=cache_use(peer) or 0)
+        for peer in shown
+        if peer.is_self
+    ]
+    for peer, (x, y) in zip(around, _ellipse(len(around), height), strict=True):
+        places.append(Place(peer=peer, x=x, y=y, used=cache_use(peer) or 0))
     by_id = {place.peer.peer_id: place for place in places}
     home = next((place for place in places if place.peer.is_self), None)
     hops = [by_id[peer_id] for peer_id in route if peer_id in by_id]
@@ -93,7 +104,23 @@ def draw(peers: Sequence[PeerStatus], route: Sequence[str]) -> Topology:
         far=tuple(_far_links(places, by_id)),
         route=" ".join(f"{place.x:g},{place.y:g}" for place in way) if len(set(map(id, way))) > 1 else "",
         num_hidden=len(peers) - len(shown),
+        height=height,
     )
+
+
+def _ellipse(count: int, height: int) -> list[tuple[float, float]]:
+    """Return `count` points at equal distances, from the left over the top, as a clock goes."""
+    radius_x, radius_y = WIDTH / 2 - _MARGINS[0], height / 2 - _MARGINS[1]
+    angles = [math.pi + 2 * math.pi * step / _STEPS for step in range(_STEPS + 1)]
+    outline = [
+        (WIDTH / 2 + radius_x * math.cos(angle), height / 2 + radius_y * math.sin(angle)) for angle in angles
+    ]
+    passed = [0.0, *accumulate(math.dist(a, b) for a, b in pairwise(outline))]
+    found = []
+    for i in range(count):
+        x, y = outline[bisect_left(passed, passed[-1] * i / count)]
+        found.append((round(x, 1), round(y, 1)))
+    return found
 
 
 def _shown(peers: Sequence[PeerStatus], route: Sequence[str]) -> list[PeerStatus]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fake_swarm import large_swarm, small_swarm
 
-from gridnode_web.topology import HEIGHT, MAX_FAR_LINKS, MAX_NODES, WIDTH, cache_use, draw
+from gridnode_web.topology import MAX_FAR_LINKS, MAX_NODES, WIDTH, cache_use, draw
 
 
 def test_every_node_of_a_small_swarm_has_a_place_in_the_picture() -> None:
@@ -12,7 +12,7 @@ def test_every_node_of_a_small_swarm_has_a_place_in_the_picture() -> None:
     picture = draw(status.peers, status.models[0].route_peers)
     assert len(picture.places) == len(status.peers)
     assert picture.num_hidden == 0
-    assert all(0 < place.x < WIDTH and 0 < place.y < HEIGHT for place in picture.places)
+    assert all(0 < place.x < WIDTH and 0 < place.y < picture.height for place in picture.places)
     assert len(picture.near) == len(status.peers) - 1
     assert picture.route.count(" ") == len(status.models[0].route_peers)
 
