@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import msgspec
 import numpy as np
 import torch
 from rich.console import Console
@@ -41,7 +42,15 @@ from gridnode.config import NodeConfig
 from gridnode.control.client import ControlClient
 from gridnode.control.door_server import serve_door
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import AnswerEvent, Delta, Finished, GenerateRequest, HopStatus, Started
+from gridnode.control.schema import (
+    AnswerEvent,
+    Delta,
+    Finished,
+    GenerateRequest,
+    HopStatus,
+    NodeStatus,
+    Started,
+)
 from gridnode.core.addresses import Address, parse_address
 from gridnode.core.routing import Hop, Route
 from gridnode.core.sampling import GREEDY
@@ -204,7 +213,18 @@ async def measure_added(
 
 
 class StampingNode:
-    """Says at which time it says it. Implements as much of `NodeControl` as answers need."""
+    """Says at which time it says it. Implements as much of `NodeControl` as answers need.
+
+    Args:
+        status: That of a real node, in JSON.
+    """
+
+    def __init__(self, status: bytes) -> None:
+        self._status = msgspec.json.decode(status, type=NodeStatus)
+
+    def status(self) -> NodeStatus:
+        """Return what the real node said."""
+        return self._status
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         """Answer with times of the clock that all processes of a computer share."""
@@ -223,21 +243,23 @@ class StampingNode:
         )
 
 
-def serve_stamps(pipe: Connection) -> None:
+def serve_stamps(pipe: Connection, status: bytes) -> None:
     """Serve a door over a `StampingNode` until the other end of `pipe` closes."""
 
     async def serve() -> None:
-        async with serve_door(cast(NodeControl, StampingNode()), ANYWHERE) as door:
+        async with serve_door(cast(NodeControl, StampingNode(status)), ANYWHERE) as door:
             pipe.send(str(door))
             await asyncio.to_thread(pipe.poll, None)
 
     asyncio.run(serve())
 
 
-async def measure_delivery(num_tokens: int) -> dict[str, list[float]]:
+async def measure_delivery(status: NodeStatus, num_tokens: int) -> dict[str, list[float]]:
     """Return the milliseconds from saying a token to reading it, for each dialect."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve_stamps, args=(theirs,))
+    process = multiprocessing.get_context("spawn").Process(
+        target=serve_stamps, args=(theirs, msgspec.json.encode(status))
+    )
     process.start()
     try:
         door = parse_address(await asyncio.to_thread(ours.recv))
@@ -344,9 +366,10 @@ async def measure(
     """Run the three measurements and print each."""
     async with ControlClient(door) as client:
         await client.wait_ready(timeout_s=120)
+        status = await client.status()
     async with client_node(directory / "client", parse_address(hop["listen"])) as node:
         show_added(console, *await measure_added(node, door, options.tokens + WARM_UP_TOKENS))
-    show_delivery(console, await measure_delivery(options.tokens + WARM_UP_TOKENS))
+    show_delivery(console, await measure_delivery(status, options.tokens + WARM_UP_TOKENS))
     for path in DIALECTS:
         tally, computed = await measure_streams(
             parse_address(hop["api"]),
