@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from gridnode import __version__
 from gridnode.control.answer_stream import AnswerStream
@@ -25,7 +25,7 @@ from gridnode.control.interface import NodeControl
 from gridnode.control.login_page import login_routes
 from gridnode.control.ollama.routes import make_ollama_routes
 from gridnode.control.openai.routes import make_openai_routes
-from gridnode.control.operation import Operation, describe_operations
+from gridnode.control.operation import Operation, description_route
 from gridnode.control.pause_routes import make_pause_routes
 from gridnode.control.petals.routes import make_petals_routes
 from gridnode.control.readiness import Readiness, readiness
@@ -80,9 +80,6 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
             control.generate(wanted), encoder=EventEncoder(), closing=request.app.state.closing
         )
 
-    async def openapi(request: Request) -> Response:
-        return json_response(describe_operations(request.app.routes))
-
     return [
         Operation("GET", "/health", health, summary="Tell that the process lives", answer=dict[str, bool]),
         Operation("GET", "/ready", ready, summary="Tell whether the node does its work", answer=Readiness),
@@ -103,7 +100,7 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
         *make_swarm_routes(control),
         *make_ollama_routes(control),
         *make_pause_routes(control),
-        Route("/openapi.json", openapi),
+        description_route(),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -66,6 +67,21 @@ class Operation(Route):
         """Everything that it takes and gives."""
         found = (self.answer, self.body, self.error, *self.events)
         return tuple(record for record in found if record is not None)
+
+
+def description_route() -> Route:
+    """Return the route that describes all operations of its application."""
+    document = b""
+
+    async def describe(request: Request) -> Response:
+        nonlocal document
+        if not document:
+            # Schemas of a hundred records take some tenths of a second, which the node does not have.
+            described = await asyncio.to_thread(describe_operations, request.app.routes)
+            document = msgspec.json.encode(described)
+        return Response(document, media_type=_JSON)
+
+    return Route("/openapi.json", describe)
 
 
 def describe_operations(routes: Iterable[BaseRoute]) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class RequestMessage(msgspec.Struct, kw_only=True, frozen=True):
     content: Content | None = None
     tool_calls: Annotated[tuple[MessageToolCall, ...], Meta(max_length=MAX_TOOLS)] | None = None
     tool_call_id: Annotated[str, Meta(max_length=128)] = ""
+    name: Annotated[str, Meta(max_length=128)] | None = None
+    """In a turn of the role `tool`: what was called, if no call has the id. Names of people are not told."""
 
 
 class ToolDefinition(msgspec.Struct, kw_only=True, frozen=True):
@@ -127,7 +129,7 @@ def chat_requests(wanted: ChatRequest, *, max_wait_s: float) -> tuple[GenerateRe
     choice = wanted.tool_choice if isinstance(wanted.tool_choice, str) else wanted.tool_choice.function.name
     shape = wanted.response_format or ResponseFormat(type="text")
     schema = shape.json_schema.schema if shape.json_schema else None
-    if wanted.top_logprobs is not None and not wanted.logprobs:
+    if wanted.top_logprobs and not wanted.logprobs:
         raise BadField("'top_logprobs' needs 'logprobs' to be true", param="top_logprobs")
     seed = wanted.first_seed()
     messages = _messages(wanted.messages)
@@ -138,6 +140,7 @@ def chat_requests(wanted: ChatRequest, *, max_wait_s: float) -> tuple[GenerateRe
             max_tokens=wanted.max_completion_tokens or wanted.max_tokens or DEFAULT_MAX_TOKENS,
             sampling=wanted.sampling(number, seed),
             stop=wanted.stop_texts,
+            ignore_eos=wanted.ignore_eos,
             presence_penalty=wanted.presence_penalty,
             frequency_penalty=wanted.frequency_penalty,
             logit_bias=wanted.logit_bias,
@@ -152,7 +155,7 @@ def chat_requests(wanted: ChatRequest, *, max_wait_s: float) -> tuple[GenerateRe
 
 
 def _messages(given: tuple[RequestMessage, ...]) -> tuple[ChatMessage, ...]:
-    names = {call.id: call.function.name for message in given for call in message.tool_calls or ()}
+    called = {call.id: call.function.name for message in given for call in message.tool_calls or ()}
     return tuple(
         ChatMessage(
             role="system" if message.role == "developer" else message.role,
@@ -162,8 +165,12 @@ def _messages(given: tuple[RequestMessage, ...]) -> tuple[ChatMessage, ...]:
                 for call in message.tool_calls or ()
             ),
             tool_call_id=message.tool_call_id,
-            # Templates want the name of what was called; clients send its id only.
-            name=names.get(message.tool_call_id, ""),
+            name=_tool_name(message, called),
         )
         for number, message in enumerate(given)
     )
+
+
+def _tool_name(message: RequestMessage, called: dict[str, str]) -> str:
+    """Return what was called: templates want its name, and clients send its id only."""
+    return called.get(message.tool_call_id, message.name or "") if message.role == "tool" else ""

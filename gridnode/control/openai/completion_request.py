@@ -23,9 +23,6 @@ class CompletionRequest(ChoiceFields, kw_only=True, frozen=True):
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     """How many of the most probable tokens to tell beside each chosen one."""
 
-    ignore_eos: bool = False
-    """Not in OpenAI's API: go on behind the model's own end, for measurements."""
-
 
 COMPLETION_FIELDS = FieldRules(
     record=CompletionRequest,

@@ -53,7 +53,7 @@ def decode_fields(body: bytes, rules: FieldRules[Record]) -> Record:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadInput(f"the request cannot be used: {exc}") from exc
     fields = {name: value for name, value in given.items() if value is not None}
-    for name in fields.keys() - set(_known(rules)):
+    for name in fields.keys() - set(rules.record.__struct_fields__):
         _check_unused(name, fields[name], rules)
     try:
         return msgspec.convert(fields, rules.record, str_keys=True)
@@ -68,12 +68,8 @@ def _check_unused(name: str, value: Any, rules: FieldRules[Record]) -> None:
     refused = rules.refused.get(name)
     if refused is None:
         # A misspelt limit must not silently be no limit.
-        near = difflib.get_close_matches(name[:64], _known(rules), n=1)
+        near = difflib.get_close_matches(name[:64], rules.record.__struct_fields__, n=1)
         hint = f"; is it {near[0]!r}?" if near else ""
         raise BadField(f"unknown field {name[:64]!r}{hint}", param=name[:64])
     if value not in refused.harmless:
         raise BadField(f"field {name!r} is refused: {refused.reason}", param=name)
-
-
-def _known(rules: FieldRules[Record]) -> list[str]:
-    return [known.name for known in msgspec.structs.fields(rules.record)]

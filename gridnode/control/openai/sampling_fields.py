@@ -80,6 +80,9 @@ class ChoiceFields(SamplingFields, kw_only=True, frozen=True):
         dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100.0, le=100.0)]],
         Meta(max_length=MAX_LOGIT_BIASES),
     ] = {}
+    ignore_eos: bool = False
+    """Not in OpenAI's API: go on behind the model's own end, for measurements."""
+
     stream_options: StreamOptions | None = None
 
     @property

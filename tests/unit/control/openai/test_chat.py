@@ -311,6 +311,14 @@ def test_images_are_refused_by_place() -> None:
     assert "read text only" in error["message"]
 
 
+def test_a_result_without_its_call_keeps_the_name_it_brings() -> None:
+    node = FakeNode()
+    said = {"role": "tool", "tool_call_id": "lost", "name": "get_weather", "content": "rain"}
+    chat(node, messages=[{**HELLO[0], "name": "Ada"}, said], ignore_eos=True)
+    assert [message.name for message in node.requests[0].messages] == ["", "get_weather"]
+    assert node.requests[0].ignore_eos
+
+
 def test_what_changes_nothing_is_ignored() -> None:
     node = FakeNode()
     response = chat(
