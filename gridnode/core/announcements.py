@@ -17,6 +17,8 @@ MAX_ADDRESSES = 16
 MAX_ANNOUNCED_RTTS = 32
 # Ten minutes: longer silence than any announce interval; a record may not outlive its node by more.
 MAX_TTL_S = 600.0
+# Clocks of computers without time service are minutes off; more is a mistake, or somebody who plays back.
+MAX_CLOCK_DIFFERENCE_S = 300.0
 # Ten minutes per block or round trip is no speed but a mistake.
 MAX_STEP_S = 600.0
 
@@ -108,6 +110,11 @@ class Announcement:
     publishes_address: bool = False
     """Whether public monitors may show where the node is reached."""
 
+    @property
+    def made_at_s(self) -> float:
+        """When it was made, in seconds since 1970 on its node's clock."""
+        return self.sequence / 1000
+
     def __post_init__(self) -> None:
         if not 0.0 < self.ttl_s <= MAX_TTL_S:
             raise ValueError(f"ttl_s must be in 0..{MAX_TTL_S:g}, got {self.ttl_s:g}")
@@ -121,3 +128,20 @@ class Announcement:
             raise ValueError(f"{len(self.rtts)} round-trip times announced, at most {MAX_ANNOUNCED_RTTS}")
         if not all(0.0 <= rtt_s <= MAX_STEP_S for _, rtt_s in self.rtts):
             raise ValueError(f"a round-trip time outside 0..{MAX_STEP_S:g} s announced")
+
+
+def is_from_the_future(announcement: Announcement, *, wall_s: float) -> bool:
+    """Return whether `announcement` was made later than clocks may differ: it would outlive its successors.
+
+    Args:
+        wall_s: The present time in seconds since 1970.
+    """
+    return announcement.made_at_s > wall_s + MAX_CLOCK_DIFFERENCE_S
+
+
+def least_age_s(announcement: Announcement, *, wall_s: float) -> float:
+    """Return how old `announcement` is at least, as far as clocks may differ; at least 0.
+
+    It is signed when it was made, but not how long it travelled: who plays it back can claim any age.
+    """
+    return max(0.0, wall_s - announcement.made_at_s - MAX_CLOCK_DIFFERENCE_S)

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from gridnode import __version__
 from gridnode.core.addresses import Address
@@ -16,17 +16,18 @@ from gridnode.core.ids import PeerId, short
 from gridnode.core.swarm import SwarmState
 from gridnode.errors import GridError, ProtocolError
 from gridnode.net.transport import Connection, Stream
+from gridnode.node.hearsay import Hearsay
 from gridnode.node.links import Links
+from gridnode.node.outbox import Outbox
 from gridnode.wire.codec import encode_message
 from gridnode.wire.messages import (
-    MAX_ANNOUNCEMENTS_PER_MESSAGE,
     PROTOCOL_VERSION,
     Announce,
     Hello,
     SignedAnnouncement,
     expect_message,
 )
-from gridnode.wire.signing import sign_announcement, verify_announcement
+from gridnode.wire.signing import sign_announcement
 
 logger = logging.getLogger("gridnode.node.membership")
 
@@ -66,36 +67,6 @@ class MembershipConfig:
             )
 
 
-class _Outbox:
-    """What one neighbour has not been told yet: at most one announcement per peer."""
-
-    def __init__(self, announcements: Sequence[tuple[SignedAnnouncement, float]]) -> None:
-        self._waiting = {signed.peer_id: (signed, made_at) for signed, made_at in announcements}
-        self._filled = asyncio.Event()
-        self.sent = asyncio.Event()
-        """Set while everything that was put has been handed to the connection."""
-        if self._waiting:
-            self._filled.set()
-
-    def put(self, signed: SignedAnnouncement, made_at: float) -> None:
-        self._waiting[signed.peer_id] = (signed, made_at)
-        self._filled.set()
-        self.sent.clear()
-
-    async def take(self, now: Callable[[], float]) -> Announce:
-        """Return some of what waits, with its present age."""
-        if not self._waiting:
-            self.sent.set()
-        await self._filled.wait()
-        count = min(len(self._waiting), MAX_ANNOUNCEMENTS_PER_MESSAGE)
-        taken = [self._waiting.popitem()[1] for _ in range(count)]
-        if not self._waiting:
-            self._filled.clear()
-        return Announce(
-            announcements=tuple(replace(signed, age_s=max(now() - made_at, 0.0)) for signed, made_at in taken)
-        )
-
-
 class Membership:
     """The swarm as this node sees it.
 
@@ -103,6 +74,7 @@ class Membership:
         describe: Returns this node's announcement for a sequence number and a TTL.
         sign: Returns the Ed25519 signature of this node.
         on_change: Called with the view before and after every change of it.
+        wall_s: Returns the seconds since 1970.
     """
 
     def __init__(
@@ -113,6 +85,7 @@ class Membership:
         describe: Callable[[int, float], Announcement],
         sign: Callable[[bytes], bytes],
         on_change: Callable[[SwarmState, SwarmState], None] = lambda before, after: None,
+        wall_s: Callable[[], float] = time.time,
     ) -> None:
         self.swarm = SwarmState()
         self._config = config
@@ -120,8 +93,10 @@ class Membership:
         self._describe = describe
         self._sign = sign
         self._on_change = on_change
+        self._wall_s = wall_s
+        self._hearsay = Hearsay(config.swarm, wall_s=wall_s)
         self._signed: dict[PeerId, tuple[SignedAnnouncement, float]] = {}
-        self._outboxes: set[_Outbox] = set()
+        self._outboxes: set[Outbox] = set()
         self._sequence = 0
         self._announce_now = asyncio.Event()
         self._changed = asyncio.Event()
@@ -139,11 +114,14 @@ class Membership:
         self._announce_now.set()
 
     async def say_goodbye(self) -> None:
-        """Tell the neighbours what `describe` says last, for at most a second, before the links close."""
+        """Tell the neighbours what `describe` says last, and wait until they heard it, at most a second."""
         self._announce(self._describe)
+        outboxes = list(self._outboxes)
+        for outbox in outboxes:
+            outbox.close()
         try:
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
-                await asyncio.gather(*(outbox.sent.wait() for outbox in self._outboxes))
+                await asyncio.gather(*(outbox.ended.wait() for outbox in outboxes))
         except TimeoutError:
             logger.debug("some neighbours did not take the goodbye")
 
@@ -161,7 +139,11 @@ class Membership:
     async def greet(self, connection: Connection) -> None:
         """Exchange news over a connection that this node dialled, while it lasts."""
         stream = await connection.open_stream()
-        await self._exchange(stream, heard=None)
+        try:
+            await self._exchange(stream, heard=None)
+        except GridError:
+            stream.reset()
+            raise
 
     async def welcome(self, stream: Stream, hello: Hello) -> None:
         """Exchange news with a peer that dialled this node, while the stream lasts."""
@@ -176,7 +158,7 @@ class Membership:
         await stream.send(encode_message(hello))
         await self._check(heard or expect_message(await stream.receive(), Hello), stream.connection)
         self.announce()  # the peer may have forgotten us since our last announcement
-        outbox = _Outbox(list(self._signed.values()))
+        outbox = Outbox(list(self._signed.values()))
         self._outboxes.add(outbox)
         try:
             async with asyncio.TaskGroup() as group:
@@ -185,11 +167,13 @@ class Membership:
                     await self._receive_news(stream)
                 finally:
                     sender.cancel()
+            stream.finish()  # the answer to a goodbye, or the peer's answer has come
         except* GridError as errors:
             logger.debug("news of %s ended: %s", short(stream.connection.peer_id), errors.exceptions[0])
+            stream.reset()
         finally:
             self._outboxes.discard(outbox)
-            stream.reset()
+            outbox.ended.set()
 
     async def _check(self, hello: Hello, connection: Connection) -> None:
         if hello.swarm == self._config.swarm:
@@ -202,27 +186,31 @@ class Membership:
         await connection.aclose()
         raise ProtocolError(text)
 
-    async def _send_news(self, stream: Stream, outbox: _Outbox) -> None:
+    async def _send_news(self, stream: Stream, outbox: Outbox) -> None:
         now = asyncio.get_running_loop().time
-        while True:
-            await stream.send(encode_message(await outbox.take(now)))
+        while (news := await outbox.take(now)) is not None:
+            await stream.send(encode_message(news))
+        stream.finish()
 
     async def _receive_news(self, stream: Stream) -> None:
         while (frame := await stream.receive()) is not None:
             for signed in expect_message(frame, Announce).announcements:
-                self._hear(signed, verify_announcement(signed))
+                known = self._signed.get(signed.peer_id)
+                if known and known[0].signature == signed.signature:
+                    continue  # most are heard from several neighbours
+                heard = await self._hearsay.believe(signed, teller=stream.connection.peer_id)
+                if heard is not None:
+                    self._hear(signed, *heard)
 
-    def _hear(self, signed: SignedAnnouncement, announcement: Announcement) -> None:
+    def _hear(self, signed: SignedAnnouncement, announcement: Announcement, age_s: float) -> None:
         """Take over what is new, and pass it on."""
-        if announcement.swarm != self._config.swarm:
-            return
         now = asyncio.get_running_loop().time()
-        swarm = self.swarm.apply(announcement, now=now, age_s=signed.age_s)
+        swarm = self.swarm.apply(announcement, now=now, age_s=age_s)
         if swarm is self.swarm:
             return
-        self._signed[signed.peer_id] = (signed, now - signed.age_s)
+        self._signed[signed.peer_id] = (signed, now - age_s)
         for outbox in self._outboxes:
-            outbox.put(signed, now - signed.age_s)
+            outbox.put(signed, now - age_s)
         self._update(swarm)
 
     def _update(self, swarm: SwarmState) -> None:
@@ -238,9 +226,9 @@ class Membership:
 
     def _announce(self, describe: Callable[[int, float], Announcement]) -> None:
         # Milliseconds since 1970 grow over restarts; the counter keeps them growing within one.
-        self._sequence = max(self._sequence + 1, int(time.time() * 1000))
+        self._sequence = max(self._sequence + 1, int(self._wall_s() * 1000))
         announcement = describe(self._sequence, self._config.announcement_ttl_s)
-        self._hear(sign_announcement(announcement, self._sign), announcement)
+        self._hear(sign_announcement(announcement, self._sign), announcement, 0.0)
 
     async def _announce_regularly(self) -> None:
         while True:

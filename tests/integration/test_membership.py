@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from waiting import until
@@ -15,12 +15,13 @@ from gridnode.core.announcements import Announcement, PeerState
 from gridnode.core.ids import PeerId
 from gridnode.errors import PeerLost
 from gridnode.net.identity import Identity
-from gridnode.net.memory import MemoryNetwork
+from gridnode.net.memory import LinkQuality, MemoryNetwork
 from gridnode.net.transport import Connection, Stream
 from gridnode.node import links
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
-from gridnode.wire.messages import Hello, expect_message
+from gridnode.wire.codec import encode_message
+from gridnode.wire.messages import Announce, Hello, SignedAnnouncement, expect_message
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +134,81 @@ def test_a_goodbye_is_heard_at_once() -> None:
             b.state = PeerState.OFFLINE
             await b.membership.say_goodbye()
             await a.membership.wait_until(a.knows())
+
+    asyncio.run(scenario())
+
+
+def test_a_goodbye_is_over_when_it_was_heard() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork(quality=LinkQuality(delay_s=0.1))
+        async with (
+            neighbour(network) as a,
+            neighbour(network, join=(a.address,)) as b,
+            asyncio.timeout(10),
+        ):
+            await a.membership.wait_until(a.knows(b))
+            b.state = PeerState.OFFLINE
+            await b.membership.say_goodbye()
+            assert a.membership.swarm.peers.keys() == {a.peer_id}
+
+    asyncio.run(scenario())
+
+
+@asynccontextmanager
+async def telling(
+    network: MemoryNetwork, listener: Neighbour
+) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """Yield a function with which a rogue peer tells `listener` signed announcements."""
+    transport = network.transport(Identity.generate().peer_id)
+    connection = await transport.dial(listener.address, peer_id=listener.peer_id, timeout_s=1)
+    stream = await connection.open_stream()
+    await stream.send(encode_message(Hello(protocol=1, version="rogue", swarm="home")))
+
+    async def tell(*announcements: SignedAnnouncement) -> None:
+        await stream.send(encode_message(Announce(announcements=announcements)))
+
+    yield tell
+    await transport.aclose()
+
+
+def test_what_was_said_before_a_goodbye_is_not_believed_again() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with neighbour(network) as a, asyncio.timeout(10):
+            async with neighbour(network, join=(a.address,)) as b:
+                await a.membership.wait_until(a.knows(b))
+                recorded, _ = a.membership._signed[b.peer_id]
+                b.state = PeerState.OFFLINE
+                await b.membership.say_goodbye()
+            async with telling(network, a) as tell, neighbour(network, join=(a.address,)) as c:
+                await tell(recorded)
+                # c comes later, and is heard of; b is not.
+                await a.membership.wait_until(a.knows(c))
+
+    asyncio.run(scenario())
+
+
+def test_a_forged_announcement_ends_what_its_teller_may_say() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with (
+            neighbour(network) as a,
+            neighbour(network, join=(a.address,)) as b,
+            telling(network, a) as tell,
+            asyncio.timeout(10),
+        ):
+            await a.membership.wait_until(a.knows(b))
+            recorded, _ = a.membership._signed[b.peer_id]
+            await tell(replace(recorded, signature=bytes(64)))
+
+            async def go_on() -> None:
+                while True:
+                    await tell(recorded)
+                    await asyncio.sleep(0)
+
+            with pytest.raises(PeerLost):
+                await go_on()
+            assert a.membership.swarm.peers.keys() == {a.peer_id, b.peer_id}
 
     asyncio.run(scenario())
 
