@@ -29,6 +29,8 @@ ID_PREFIX_CHARACTERS = 16
 TTL_S = 120
 # Looks at records that are still valid cost nothing; those that are not are asked for again.
 CHECK_INTERVAL_S = 20.0
+# Records that new ones replace are valid for one more second (RFC 6762, 10.2).
+SETTLE_S = 1.2
 # A host answers within half a second; three questions of the library fit in.
 RESOLVE_TIMEOUT_S = 3.0
 # Announcements of other nodes followed at once, of all swarms. A stranger may make up any number.
@@ -162,10 +164,11 @@ class LanDiscovery:
             while True:
                 changed.clear()
                 found = await self._resolve(zeroconf, name)
-                if found != known:
+                is_settled = found == known
+                if not is_settled:
                     known = self._report(name, found)
                 try:
-                    async with asyncio.timeout(self._check_interval_s):
+                    async with asyncio.timeout(self._check_interval_s if is_settled else SETTLE_S):
                         await changed.wait()
                 except TimeoutError:
                     pass

@@ -196,6 +196,9 @@ class MemoryConnection(BaseConnection):
         """Where the peer listens."""
         return self._peer.address
 
+    def suspect(self) -> None:
+        """Do nothing: in memory, a way that is cut is known to be at once."""
+
     @property
     def rtt_s(self) -> float | None:
         """Twice the delay of the network."""

@@ -111,8 +111,8 @@ class QuicConnection(BaseConnection):
 
     @property
     def address(self) -> Address:
-        """Where the peer's packets come from."""
-        return self._address
+        """Where the peer's packets come from; a peer may move."""
+        return self._current_address()
 
     @property
     def rtt_s(self) -> float | None:
@@ -176,6 +176,8 @@ class QuicConnection(BaseConnection):
                 self._farewells_left -= 1
                 self._carrier.send(self._farewell)
             return
+        if self.is_client and source != self.quic.get_peer_address():
+            return  # QUIC servers do not move (RFC 9000, 9), so that these packets would not count anyway
         now = now_s()
         self._heard_at = now
         self.quic.receive_datagram(data, source, now=now)
@@ -194,7 +196,7 @@ class QuicConnection(BaseConnection):
         return from_socket_address(destination) == self._current_address()
 
     def suspect(self) -> None:
-        """Take the hint that nobody listens at the peer's address any more: ask, and believe silence."""
+        """Take the hint that nobody answers there any more; see `gridnode.net.transport.Connection`."""
         if self._error is not None or self._suspicion is not None:
             return
         heard_at = self._heard_at
@@ -202,7 +204,7 @@ class QuicConnection(BaseConnection):
         def conclude() -> None:
             self._suspicion = None
             if self._heard_at == heard_at:
-                self.close(PeerLost(f"nobody listens at {self._current_address()} (any more)"))
+                self.close(PeerLost(f"nobody answers at {self._current_address()} (any more)"))
 
         self._suspicion = self._loop.call_later(self._settings.suspicion_s, conclude)
         if self.is_established:

@@ -91,6 +91,15 @@ class Connection(Protocol):
         """Whether this side dialled."""
         ...
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection is gone."""
+        ...
+
+    def suspect(self) -> None:
+        """Take the hint that the peer cannot be reached this way any more: ask, and believe silence soon."""
+        ...
+
     async def open_stream(self) -> Stream:
         """Open a stream to the peer. It is known there once a frame was sent.
 

@@ -39,11 +39,13 @@ class Lan:
         self._on_change = on_change
         self._bound = Address("127.0.0.1", 0)
         self._locals: tuple[LocalAddress, ...] = ()
+        self._usable: tuple[LocalAddress, ...] = ()
+        """The last addresses that were not none."""
 
     def begin(self, bound: Address) -> None:
         """Look at the interfaces that a socket bound to `bound` uses, for the first time."""
         self._bound = bound
-        self._locals = local_addresses(bound.host)
+        self._locals = self._usable = local_addresses(bound.host)
 
     @property
     def is_searching(self) -> bool:
@@ -69,6 +71,12 @@ class Lan:
             await asyncio.sleep(LOOK_INTERVAL_S)
         logger.info("addresses are now %s", ", ".join(local.host for local in now) or "none")
         self._locals = now
+        if not now:
+            return  # perhaps for a moment only: links survive that
+        if set(self._usable) - set(now):
+            for connection in self._links.connections().values():
+                connection.suspect()  # peers that dialled an address which is gone do not hear us any more
+        self._usable = now
 
     async def _search(self) -> None:
         """Announce this node and link to those found until cancelled, or do nothing if that cannot work."""

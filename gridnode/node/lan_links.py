@@ -52,6 +52,8 @@ class LanLinks:
         addresses = [address for address in peer.addresses if self._may_dial(address)]
         if addresses and self._group is not None:
             logger.info("found %s on the LAN at %s", peer.id_prefix[:8], addresses[0])
+            if (link := self._linked(peer.id_prefix)) and link.address not in addresses:
+                link.suspect()  # it has moved; or somebody says so, which harms nobody who answers
             keeping = self._keep(peer.id_prefix, sorted(addresses, key=self._is_near, reverse=True))
             self._tasks[name] = self._group.create_task(keeping, name=f"lan {peer.id_prefix[:8]}")
 

@@ -64,11 +64,8 @@ class Links:
 
     def connections(self) -> Mapping[PeerId, Connection]:
         """Return the connection to use for each connected peer, this node itself left out."""
-        return {
-            peer_id: self._preferred(connections)
-            for peer_id, connections in self._connections.items()
-            if peer_id != self.peer_id
-        }
+        found = {peer_id: self._linked(peer_id) for peer_id in self._connections if peer_id != self.peer_id}
+        return {peer_id: connection for peer_id, connection in found.items() if connection is not None}
 
     async def connect(self, peer_id: PeerId, addresses: Sequence[Address]) -> Connection:
         """Return a connection to `peer_id`; dial it if there is none. Cancelling is safe.
@@ -77,9 +74,7 @@ class Links:
             PeerLost: it does not answer at any of `addresses`.
             Unauthentic: somebody else answers there.
         """
-        if connections := self._connections.get(peer_id):
-            return self._preferred(connections)
-        return await self._dial_once(peer_id, tuple(addresses))
+        return self._linked(peer_id) or await self._dial_once(peer_id, tuple(addresses))
 
     async def join(self, address: Address) -> Connection:
         """Connect to whoever listens at `address`. Cancelling is safe.
@@ -180,10 +175,11 @@ class Links:
         except Exception:
             logger.exception("a stream handler failed")
 
-    def _preferred(self, connections: list[Connection]) -> Connection:
-        """Return the one that both ends choose: its client has the smaller peer id."""
+    def _linked(self, peer_id: PeerId) -> Connection | None:
+        """Return the connection that both ends choose, if any: its client has the smaller peer id."""
 
         def client_id(connection: Connection) -> PeerId:
             return self.peer_id if connection.is_client else connection.peer_id
 
-        return min(connections, key=client_id)
+        open_ones = (link for link in self._connections.get(peer_id, ()) if not link.is_closed)
+        return min(open_ones, key=client_id, default=None)

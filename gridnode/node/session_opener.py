@@ -65,13 +65,22 @@ class SessionOpener:
         self._max_tokens = max_tokens
         self._sampling = sampling
         self._failed: dict[PeerId, int] = {}
-        """Peers that failed, with the sequence number of their newest announcement at that time."""
+        """Peers to avoid, with the sequence number of their newest announcement at that time."""
+
+        self._forgiven: set[PeerId] = set()
 
     def note_failure(self, error: GridError) -> None:
-        """Avoid whom `error` blames, until that peer announces itself anew."""
+        """Avoid whom `error` blames, until that peer announces itself anew.
+
+        A peer to which there still is a link gets a second chance: it may only have changed its address.
+        """
         if isinstance(error, PeerRefused) and error.peer_id:
             peer_id = PeerId(error.peer_id)
-            self._failed[peer_id] = self._view().swarm.sequences.get(peer_id, 0)
+            is_there = error.reason is ErrorCode.PEER_LOST and peer_id in self._links.connections()
+            if is_there and peer_id not in self._forgiven:
+                self._forgiven.add(peer_id)
+            else:
+                self._failed[peer_id] = self._view().swarm.sequences.get(peer_id, 0)
 
     def is_ending(self, route: Route) -> bool:
         """Return whether a hop of `route` announces that it stops serving."""

@@ -172,6 +172,25 @@ def test_new_addresses_are_told() -> None:
     asyncio.run(scenario())
 
 
+def test_addresses_that_are_gone_are_forgotten_soon() -> None:
+    async def scenario() -> None:
+        swarm = swarm_name()
+        a, b = Watcher(lan_peer(swarm)), lan_peer(swarm)
+        moved = replace(b, addresses=(Address("192.0.2.9", 7338),))
+        async with running(a):
+            moving = AsyncZeroconf(interfaces=LOOPBACK)
+            try:
+                await (await moving.async_register_service(to_service(b), cooperating_responders=True))
+                await until(lambda: a.sees(b))
+                await asyncio.sleep(1.1)  # younger records are not replaced (RFC 6762, 10.2)
+                await (await moving.async_update_service(to_service(moved)))
+                await until(lambda: list(a.found.values()) == [moved], timeout_s=5)
+            finally:
+                await moving.async_close()
+
+    asyncio.run(scenario())
+
+
 def test_no_more_announcements_are_followed_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "MAX_SERVICES", 3)
 
