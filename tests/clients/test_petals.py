@@ -114,3 +114,29 @@ def test_leaving_in_the_middle_frees_every_lease(demo_swarm: ServedSwarm, socket
     assert say(socket, type="generate", inputs=TURN, do_sample=0, stop_sequence="~~~~")["ok"]
     socket.close()
     demo_swarm.wait_nothing_leased()
+
+
+@pytest.mark.client("websockets", SOCKET)
+def test_a_session_outlives_a_hop_that_dies_in_a_pause(
+    demo_swarm: ServedSwarm, socket: ClientConnection
+) -> None:
+    prompt = "One, two, three,"
+    values = {"inputs": prompt, "max_new_tokens": 12}
+    with httpx.Client(base_url=demo_swarm.url, trust_env=False, timeout=60.0) as http:
+        undisturbed = http.post("/api/v1/generate", json=values).json()["outputs"]
+    say(socket, type="open_inference_session", max_length=512)
+    text = text_of(turn(socket, inputs=prompt, max_new_tokens=6, do_sample=0))
+
+    async def last_hop() -> str:
+        statuses = [node.status() for node in demo_swarm.swarm.nodes]
+        (found,) = (
+            status.short
+            for status in statuses
+            if status.open_sessions and status.peers[0].serving and status.peers[0].serving.start
+        )
+        return found
+
+    demo_swarm.kill_worker(demo_swarm.run(last_hop()))
+    text += text_of(turn(socket, max_new_tokens=6, do_sample=0))
+    assert text == undisturbed
+    demo_swarm.wait_ready()
