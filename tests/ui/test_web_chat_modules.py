@@ -182,13 +182,14 @@ def test_growing_markdown_keeps_the_blocks_that_stay(modules: Modules) -> None:
     assert modules.run("markdown_view", script) == [[True, False], "First."]
 
 
-def test_very_long_text_is_not_parsed(modules: Modules) -> None:
-    script = """
+@pytest.mark.parametrize("text", ["'**x** '.repeat(20_000)", "'> '.repeat(20_000) + '**x**'"])
+def test_text_beyond_the_parser_is_shown_as_it_stands(modules: Modules, text: str) -> None:
+    script = f"""
         const element = document.createElement("div");
-        new m.MarkdownView(element).show("**x** ".repeat(100_000));
-        return element.querySelector("strong");
+        new m.MarkdownView(element).show({text}, {{ isComplete: true }});
+        return [element.querySelector("strong"), element.textContent === {text}];
     """
-    assert modules.run("markdown_view", script) is None
+    assert modules.run("markdown_view", script) == [None, True]
 
 
 def test_oldest_chat_goes_when_there_are_too_many(modules: Modules) -> None:

@@ -8,8 +8,10 @@
 import DOMPurify from "../vendor/purify.es.mjs";
 import { Marked } from "../vendor/marked.esm.js";
 
-// Beyond this, parsing is felt in the page; such a text is shown as it stands.
-const MAX_MARKDOWN_CHARACTERS = 400_000;
+// The parser needs time in the square of some texts ("a.a.a.", 5 s for this many), and a stack as deep as a
+// text is nested. Such a text is shown as it stands.
+const MAX_MARKDOWN_CHARACTERS = 60_000;
+const MAX_PARSING_MS = 300;
 
 const ELEMENTS =
   "a blockquote br code del em h3 h4 h5 h6 hr li ol p pre strong table tbody td th thead tr ul".split(" ");
@@ -43,18 +45,35 @@ const marked = new Marked({
 export class MarkdownView {
   #element;
   #sources = [];
+  #isPlain = false;
 
   constructor(element) {
     this.#element = element;
   }
 
-  /** Show `text`. `isComplete` makes everything anew: a link may be defined behind its first use. */
+  /**
+   * Show `text`. `isComplete` makes everything anew: a link may be defined behind its first use, and once
+   * the parser may take its time.
+   */
   show(text, { isComplete = false } = {}) {
-    if (text.length > MAX_MARKDOWN_CHARACTERS) {
-      this.#sources = [];
-      this.#element.replaceChildren(plainText(text));
-      return;
+    this.#isPlain &&= !isComplete;
+    this.#isPlain ||= text.length > MAX_MARKDOWN_CHARACTERS || !this.#render(text, isComplete);
+    if (this.#isPlain) this.#element.replaceChildren(plainText(text));
+  }
+
+  /** Returns whether the parser coped with the text. */
+  #render(text, isComplete) {
+    const startedAt = performance.now();
+    try {
+      this.#renderBlocks(text, isComplete);
+    } catch (error) {
+      if (error instanceof RangeError) return false; // the stack is full
+      throw error;
     }
+    return isComplete || performance.now() - startedAt < MAX_PARSING_MS;
+  }
+
+  #renderBlocks(text, isComplete) {
     const tokens = marked.lexer(text);
     const { links } = tokens;
     const { children } = this.#element;
