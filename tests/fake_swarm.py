@@ -128,8 +128,9 @@ def small_swarm() -> NodeStatus:
         for i, (start, end, name) in enumerate([(0, 10, "Ken"), (8, 22, "Margaret")])
     ]
     leaving = peer(30, 10, 30, name="Hedy", state="leaving")
+    paused = peer(32, 30, 50, name="Mary", state="paused")
     idle = replace(peer(31, 0, 1, name="Tim"), serving=None)
-    peers = [*big, leaving, *small, idle]
+    peers = [*big, leaving, paused, *small, idle]
     peers = [
         replace(
             p,

@@ -18,7 +18,7 @@ MAX_MODELS = 50
 MAX_VERSIONS = 20
 MAX_LABEL_CHARACTERS = 100
 PERCENTILES = (25, 50, 75, 90, 95)
-STATES = ("online", "joining", "leaving", "unreachable")
+STATES = ("online", "joining", "paused", "leaving", "unreachable")
 
 
 def render_metrics(control: NodeControl) -> bytes:

@@ -14,7 +14,7 @@ from starlette.types import Scope
 from gridnode import __version__
 from gridnode.units import format_bytes, format_seconds
 from gridnode_web.topology import cache_use
-from gridnode_web.wording import ago, count, iso, milliseconds, plain
+from gridnode_web.wording import ago, count, iso, milliseconds, path_class, plain, state_class
 
 _HERE = Path(__file__).parent
 
@@ -63,8 +63,10 @@ def _environment() -> Environment:
         count=count,
         iso=iso,
         ms=milliseconds,
+        path_class=path_class,
         plain=plain,
         seconds=format_seconds,
+        state_class=state_class,
     )
     environment.globals.update(gridnode_version=__version__)
     return environment

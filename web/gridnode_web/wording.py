@@ -12,6 +12,20 @@ from gridnode.units import format_seconds
 MAX_SHOWN_CHARACTERS = 40
 
 
+STATES = ("online", "joining", "paused", "leaving")
+PATHS = ("direct", "lan", "punched", "relay", "none")
+
+
+def state_class(state: str) -> str:
+    """Return the style of a peer's state; one that this version does not know looks unreachable."""
+    return state if state in STATES else "unreachable"
+
+
+def path_class(path: str) -> str:
+    """Return the style of a link; one that this version does not know looks direct."""
+    return "relay" if path.startswith("relay") else path if path in PATHS else "direct"
+
+
 def plain(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:
     """Return what a stranger wrote as one short line: no control or direction characters, cut with `…`."""
     # Other (C*) are controls, formats such as right-to-left overrides, surrogates; Z* but the space, lines.
