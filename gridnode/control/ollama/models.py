@@ -65,8 +65,9 @@ class ShownModel(msgspec.Struct, frozen=True, kw_only=True):
     modified_at: str
     details: ModelDetails
     model_info: dict[str, Any]
-    # Tools are told to every model: by its chat template, or by words before the conversation.
-    capabilities: tuple[str, ...] = ("completion", "tools", "embedding")
+    # Tools are told to every model: by its chat template, or by words before the conversation. That it
+    # makes vectors is not told: there, a model that does so does nothing else.
+    capabilities: tuple[str, ...] = ("completion", "tools")
     parameters: str = ""
     template: str = ""
     license: str = ""

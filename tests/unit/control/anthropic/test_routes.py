@@ -156,6 +156,25 @@ def test_an_error_in_the_middle_is_the_last_event() -> None:
     with_door(FakeNode(error=PeerLost("bbbbbbbb is gone"), fail_after=2), act)
 
 
+def test_what_concerns_anthropic_itself_is_passed_over() -> None:
+    cached = {"cache_control": {"type": "ephemeral"}}
+    wanted = ASK | {
+        "system": [{"type": "text", "text": "be brief"} | cached],
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "hello"} | cached]}],
+        "tools": [{"name": "weather", "input_schema": {"type": "object"}} | cached],
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "metadata": {"user_id": "u"},
+        "service_tier": "auto",
+        "context_management": {"edits": []},
+    }
+
+    async def act(http: httpx.AsyncClient) -> None:
+        response = await http.post("/v1/messages?beta=true", json=wanted, headers={"anthropic-beta": "x"})
+        assert response.status_code == 200, response.text
+
+    with_door(FakeNode(), act)
+
+
 def test_bad_requests_name_the_field() -> None:
     async def act(http: httpx.AsyncClient) -> None:
         for body, part in ((b"{", "truncated"), (b'{"model": "tiny"}', "messages")):
