@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import difflib
 import os
 from pathlib import Path
 
@@ -38,4 +39,6 @@ async def assert_screen(app: App[None], name: str) -> None:
     wanted = path.read_text()
     with contextlib.suppress(TimeoutError):
         await until(lambda: screen_text(app) == wanted, timeout_s=SETTLE_S)
-    assert screen_text(app) == wanted, f"look at it, then write it anew with {UPDATE}=1"
+    found = screen_text(app)
+    difference = "\n".join(difflib.unified_diff(wanted.splitlines(), found.splitlines(), lineterm=""))
+    assert found == wanted, f"look at it, then write it anew with {UPDATE}=1:\n{difference}"

@@ -70,6 +70,7 @@ class RowTable(DataTable[Text]):
                 self.add_row(*cells, key=key)
             if name in rows:
                 self.move_cursor(row=list(rows).index(name))
+            self._draw_anew()
         self._shown = dict(rows)
 
     def _update_cells(self, rows: Mapping[str, tuple[Text, ...]]) -> None:
@@ -82,6 +83,12 @@ class RowTable(DataTable[Text]):
                 is_due = column not in measured and before[column].cell_len != cell.cell_len
                 measured |= {column} if is_due else set()
                 self.update_cell_at(Coordinate(index, column), cell, update_width=is_due)
+        if measured:
+            self._draw_anew()
+
+    def _draw_anew(self) -> None:
+        """Forget what was drawn: columns are measured when the table is idle, perhaps after drawing."""
+        self.call_after_refresh(self.notify_style_update)
 
 
 class PeerTable(RowTable):
