@@ -6,12 +6,13 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
-from gridnode.control.schema import NodeStatus, PeerStatus
+from gridnode.control.schema import NodeStatus
 
 
 def peers_table(status: NodeStatus) -> RenderableType:
     """Return one line per node, this one first."""
-    table = plain_table("NODE", "STATE", "PATH", "RTT", "ADDRESS", "VERSION", "SERVES", "NAME")
+    folded = frozenset({"ADDRESS", "NAME"})
+    table = plain_table("NODE", "STATE", "PATH", "RTT", "ADDRESS", "VERSION", "NAME", folded=folded)
     for peer in status.peers:
         table.add_row(
             ("*" if peer.is_self else " ") + peer.short,
@@ -20,16 +21,9 @@ def peers_table(status: NodeStatus) -> RenderableType:
             f"{milliseconds(peer.rtt_s)} ms" if peer.rtt_s is not None else "-",
             printable(peer.address or status.listen),
             printable(peer.version),
-            _serves(peer),
             name_text(peer.public_name),
         )
     if len(status.peers) > 1:
         return table
     alone = f"No other node is in the swarm {printable(status.swarm)}. To join it: gridnode up --join ADDRESS"
     return Group(table, Text(""), Text(alone, style="yellow"))
-
-
-def _serves(peer: PeerStatus) -> Text:
-    if peer.serving is None:
-        return Text("-")
-    return Text(f"{name_text(peer.serving.model).plain} {peer.serving.start}:{peer.serving.end}")

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gridnode.cli.showing import name_text, plain_table, printable
+from gridnode.cli.showing import plain_table, printable
 from gridnode.control.readiness import describe_engine
 from gridnode.control.schema import EngineStatus, NodeStatus, ServingStatus
 from gridnode.units import format_bytes, format_seconds
@@ -27,18 +27,21 @@ def ps_view(status: NodeStatus) -> RenderableType:
 
 
 def _engine(status: NodeStatus, engine: EngineStatus, serving: ServingStatus) -> Table:
-    table = plain_table("MODEL", "BLOCKS", "FORMAT", "ENGINE", "MEMORY", "CACHE", "SPEED", "SESSIONS", "UP")
-    table.add_row(
-        name_text(serving.model),
-        f"{serving.start}:{serving.end} of {serving.num_blocks}",
-        serving.quantization,
-        " ".join(filter(None, (engine.executor, engine.dtype))) or engine.state,
-        format_bytes(engine.resident_bytes) if engine.resident_bytes else "-",
-        f"{serving.free_cache_tokens}/{status.total_cache_tokens} free",
-        f"{serving.decode_tokens_per_s:.0f} t/s" if engine.state == "ready" else "-",
-        str(status.open_sessions),
-        format_seconds(status.uptime_s),
-    )
+    kind = " ".join(filter(None, (engine.executor, engine.dtype))) or engine.state
+    resident = f", {format_bytes(engine.resident_bytes)} of memory" if engine.resident_bytes else ""
+    process = f", process {engine.pid}" if engine.pid else ""
+    speed = f"{serving.decode_tokens_per_s:.0f} tokens/s through these blocks"
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, value in (
+        ("model", printable(serving.model)),
+        ("blocks", f"{serving.start}:{serving.end} of {serving.num_blocks}, {serving.quantization}"),
+        ("engine", f"{kind}{resident}{process}"),
+        ("cache", f"{serving.free_cache_tokens} of {status.total_cache_tokens} tokens free"),
+        ("speed", speed if engine.state == "ready" else "not measured yet"),
+        ("sessions", str(status.open_sessions)),
+        ("up", format_seconds(status.uptime_s)),
+    ):
+        table.add_row(Text(name, style="bold"), Text(value))
     return table
 
 

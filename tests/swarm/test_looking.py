@@ -104,7 +104,7 @@ def test_peers_are_shown_with_their_ways(node: dict[str, str]) -> None:
 def test_ps_shows_what_is_loaded(node: dict[str, str]) -> None:
     shown = gridnode("ps", "--api", node["api"]).stdout
     assert "0:2 of 4" in shown
-    assert "256/256 free" in shown
+    assert "256 of 256 tokens free" in shown
     found = json.loads(gridnode("ps", "--json", "--api", node["api"]).stdout)
     assert found["engine"]["state"] == "ready"
     assert (found["serving"]["start"], found["serving"]["end"]) == (0, 2)
