@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+import typer
+
 from gridnode.errors import ErrorCode, GridError
 
 OK = 0
@@ -61,7 +63,7 @@ def ending() -> Iterator[None]:
         _show_traceback()
         complain(str(exc))
         sys.exit(exit_code(exc))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # typer has a word of its own for Ctrl-C at a question
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has left; Python would complain once more when it flushes at the end.

@@ -115,7 +115,7 @@ def _free_disk_bytes() -> int:
 
 def _fetch_all(console: Console, files: Sequence[WeightFile], *, before_bytes: int, total_bytes: int) -> None:
     """Fetch what is missing, with a bar on a terminal and a line per file elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
                TimeRemainingColumn())  # fmt: skip
     missing = [file for file in files if not file.cached()]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

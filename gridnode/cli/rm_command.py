@@ -9,7 +9,7 @@ import typer
 
 from gridnode.cli.options import JsonOption
 from gridnode.cli.pull_command import HubArgument
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, GridError
 
 
 def rm(
@@ -33,7 +33,7 @@ def rm(
         raise BadInput(f"no model {model!r} of the Hub is on this disk; 'gridnode list' shows those that are")
     if not yes:
         size = format_bytes(found.stored_bytes + found.quantized_bytes)
-        _ask(f"Remove {model} ({size})? Other programs that use the Hugging Face cache lose it too")
+        _ask(f"Remove {model} ({size}), also for other programs?")
     freed_bytes = remove_cached(model)
     stderr().print(f"removed {model}, {format_bytes(freed_bytes)} freed", markup=False)
     if as_json:
@@ -41,6 +41,11 @@ def rm(
 
 
 def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
+    if not _is_somebody_here():
         raise BadInput("nobody is here to be asked; say --yes to remove it")
-    typer.confirm(question, abort=True, err=True)
+    if not typer.confirm(question, err=True):
+        raise GridError("nothing was removed")
+
+
+def _is_somebody_here() -> bool:
+    return sys.stdin.isatty()

@@ -13,7 +13,7 @@ from fake_hub import COMMIT, REPOSITORY, FakeHub, running_hub, use_hub
 from huggingface_hub import constants, hf_api
 from typer.testing import CliRunner, Result
 
-from gridnode.cli import pulling
+from gridnode.cli import pulling, rm_command
 from gridnode.cli.app import create_app
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.model_use import using
@@ -119,6 +119,18 @@ def test_nobody_to_ask_means_no(hub: FakeHub) -> None:
     done = gridnode("rm", REPOSITORY)
     assert done.exit_code == 2
     assert "--yes" in done.stderr
+
+
+@pytest.mark.parametrize(("answer", "code", "told"), [("n\n", 1, "nothing was removed"), ("", 130, "")])
+def test_who_is_asked_may_say_no(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, told: str
+) -> None:
+    gridnode("pull", REPOSITORY)
+    monkeypatch.setattr(rm_command, "_is_somebody_here", lambda: True)
+    done = CliRunner().invoke(create_app(), ["rm", REPOSITORY], input=answer)
+    assert done.exit_code == code
+    assert told in done.stderr
+    assert records("list")["models"][0]["complete"]
 
 
 def test_without_a_network_it_says_so(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
