@@ -115,8 +115,13 @@ def _free_disk_bytes() -> int:
 
 def _fetch_all(console: Console, files: Sequence[WeightFile], *, before_bytes: int, total_bytes: int) -> None:
     """Fetch what is missing, with a bar on a terminal and a line per file elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(),
-               TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     missing = [file for file in files if not file.cached()]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=total_bytes, completed=before_bytes)
