@@ -67,7 +67,7 @@ def watchdog_interval_s(environment: dict[str, str] | os._Environ[str]) -> float
 
 def is_serving(status: NodeStatus) -> bool:
     """Return whether the start is complete: the blocks are served, or there are none to serve."""
-    return readiness(status).ready or status.engine.state == "none"
+    return readiness(status).ready or (status.engine.state == "none" and status.state != "joining")
 
 
 def summary(status: NodeStatus) -> str:

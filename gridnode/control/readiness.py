@@ -22,6 +22,8 @@ def readiness(status: NodeStatus) -> Readiness:
         return Readiness(False, "the node is leaving the swarm")
     if status.state == "paused":
         return Readiness(False, "the node is paused; 'gridnode resume' lets it serve again")
+    if status.engine.state == "none" and status.state == "joining":
+        return Readiness(False, "the node chooses its blocks")
     if status.engine.state == "none":
         return _readiness_through_others(status)
     if status.engine.state != "ready" or status.state != "online":

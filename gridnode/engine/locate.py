@@ -9,6 +9,13 @@ from gridnode.engine.checkpoint import Checkpoint
 from gridnode.errors import BadCheckpoint
 
 
+def complete_models() -> tuple[str, ...]:
+    """Return the names of the models of the Hub that are whole on this disk."""
+    from gridnode.engine.hub_cache import cached_models
+
+    return tuple(model.name for model in cached_models() if model.is_complete)
+
+
 def open_checkpoint(location: str) -> Checkpoint:
     """Return the checkpoint at `location`: a directory of safetensors, a GGUF file or a Hub id.
 

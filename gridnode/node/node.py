@@ -25,7 +25,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState
 from gridnode.core.ids import PeerId, short, show_peer
 from gridnode.core.swarm import SwarmState
-from gridnode.engine.hub_cache import cached_models
+from gridnode.engine.locate import complete_models
 from gridnode.errors import GridError, ModelLoading, NoCapacity, PeerLost, ProtocolError
 from gridnode.net.identity import load_or_create_identity
 from gridnode.net.interfaces import bind_host, reachable_addresses
@@ -269,7 +269,7 @@ class Node:
             ModelLoading: it begins now.
             NoCapacity: it is here, but this node serves another one.
         """
-        names = [model.name for model in await asyncio.to_thread(cached_models) if model.is_complete]
+        names = await asyncio.to_thread(complete_models)
         found = next((name for name in names if is_named(name, wanted)), None)
         if found is None:
             return

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytestmark = pytest.mark.swarm
@@ -59,15 +60,12 @@ def test_the_end_of_standard_input_stops_it_if_told_so(tmp_path: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
-def test_it_says_where_it_is_before_two_seconds_are_over(tmp_path: Path) -> None:
-    with up(tmp_path / "warm-up"):
-        pass
-    before = time.monotonic()
-    with up(tmp_path / "node") as (_, told):
-        took_s = time.monotonic() - before
+def test_little_is_computed_before_it_says_where_it_is(tmp_path: Path) -> None:
+    with up(tmp_path / "node") as (process, told):
+        times = psutil.Process(process.pid).cpu_times()
         assert told["api"].startswith("127.0.0.1:")
-    # Twice as long as promised: other tests run on the same cores.
-    assert took_s < 4.0
+    # Not the time on the clock: other tests run on the same cores. Importing torch alone takes longer.
+    assert times.user + times.system < 2.0
 
 
 def test_two_nodes_see_each_other_in_status(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_the_sign_of_life_comes_three_times_as_often_as_asked() -> None:
 def test_a_node_without_a_model_has_nothing_to_wait_for() -> None:
     assert is_serving(replace(STATUS, engine=EngineStatus(state="none"), models=()))
     assert not is_serving(LOADING)
+    assert not is_serving(replace(LOADING, engine=EngineStatus(state="none")))
 
 
 def test_the_line_says_what_is_served() -> None:
