@@ -18,8 +18,6 @@ from gridnode.control.operation import Endpoint
 from gridnode.control.schema import AnswerEvent, ModelStatus
 from gridnode.errors import GridError
 
-# Long enough for somebody else's answer to end; shorter than the patience of any client.
-MAX_WAIT_S = 20.0
 # Shorter starts of manifest hashes are more likely to be something else.
 MIN_MANIFEST_START = 6
 

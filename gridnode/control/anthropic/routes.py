@@ -18,6 +18,7 @@ from gridnode.control.door_request import decode_body, read_body
 from gridnode.control.door_response import json_response
 from gridnode.control.interface import NodeControl
 from gridnode.control.operation import Operation
+from gridnode.control.patience import generate_patiently
 
 
 def make_anthropic_routes(control: NodeControl) -> list[Operation]:
@@ -26,7 +27,7 @@ def make_anthropic_routes(control: NodeControl) -> list[Operation]:
     async def messages(request: Request) -> Response:
         wanted = decode_body(await read_body(request), MessagesRequest)
         asked = messages_request(wanted)
-        events = control.generate(asked)
+        events = generate_patiently(control, asked)
         if wanted.stream:
             return stream_answer(request, events, MessageEncoder(asked, max_calls=max_calls(wanted)))
         return whole_answer(

@@ -7,7 +7,6 @@ import secrets
 
 from gridnode.control.anthropic.requests import MessagesRequest, OfferedTool, PromptRequest, ToolChoice
 from gridnode.control.anthropic.turns import chat_messages
-from gridnode.control.dialect import MAX_WAIT_S
 from gridnode.control.door_request import check_request, decode_fields
 from gridnode.control.schema import GenerateRequest, Tool
 from gridnode.core.sampling import SamplingParams
@@ -51,7 +50,6 @@ def messages_request(wanted: MessagesRequest) -> GenerateRequest:
             # Anthropic passes over stop texts of white space only.
             stop=tuple(text for text in wanted.stop_sequences or () if text.strip()),
             json_schema=_schema(wanted),
-            max_wait_s=MAX_WAIT_S,
         )
     )
 

@@ -43,6 +43,7 @@ from gridnode.control.ollama.names import find_model
 from gridnode.control.ollama.requests import AnswerRequest, ModelRequest, OllamaChat, OllamaPrompt
 from gridnode.control.ollama.translation import chat_request, prompt_request
 from gridnode.control.operation import Endpoint, Operation
+from gridnode.control.patience import generate_patiently
 from gridnode.control.schema import GenerateRequest
 from gridnode.errors import ContextFull, ErrorCode
 
@@ -154,7 +155,7 @@ class _Endpoints:
             return json_response(nothing_to_say(wanted.model, line, reason=reason))
         if wanted.options and wanted.options.num_ctx:
             asked = await self._within_context(asked, wanted.options.num_ctx)
-        events = self._control.generate(asked)
+        events = generate_patiently(self._control, asked)
         if wanted.stream is False:
             return whole_answer(request, events, partial(whole_line, wanted.model, line), refuse)
         return stream_answer(request, events, LineEncoder(wanted.model, line))

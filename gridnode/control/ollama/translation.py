@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from gridnode.control.dialect import MAX_WAIT_S
 from gridnode.control.door_request import check_request, decode_fields
 from gridnode.control.ollama.names import swarm_name
 from gridnode.control.ollama.requests import (
@@ -79,7 +78,6 @@ def _request(wanted: AnswerRequest, **content: Any) -> GenerateRequest:
             frequency_penalty=options.frequency_penalty or 0.0,
             json_schema=_schema(wanted.format),
             top_logprobs=(wanted.top_logprobs or 0) if wanted.logprobs else None,
-            max_wait_s=MAX_WAIT_S,
             **content,
         )
     )

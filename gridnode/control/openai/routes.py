@@ -34,13 +34,13 @@ from gridnode.control.openai.embeddings import (
 from gridnode.control.openai.errors import ApiErrorAnswer, BadField, api_error_response
 from gridnode.control.openai.fields import decode_fields
 from gridnode.control.openai.models import ModelList, ModelObject, find_model, list_models
-from gridnode.control.openai.patience import patience_s
 from gridnode.control.openai.responses_answer import ResponseObject, whole_response
 from gridnode.control.openai.responses_request import RESPONSE_FIELDS, ResponseRequest, response_request
 from gridnode.control.openai.responses_stream import ResponseEncoder, ResponseEvent
 from gridnode.control.openai.sampling_fields import SamplingFields
 from gridnode.control.openai.streaming import ChunkEncoder
 from gridnode.control.operation import Endpoint, Operation
+from gridnode.control.patience import patience_s
 from gridnode.control.schema import MAX_TOOLS, GenerateRequest
 from gridnode.errors import GridError
 

@@ -9,10 +9,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 
 from gridnode.control.collected_answer import CollectedAnswer
-from gridnode.control.dialect import MAX_WAIT_S, in_own_words, whole_answer
+from gridnode.control.dialect import in_own_words, whole_answer
 from gridnode.control.door_request import decode_fields
 from gridnode.control.interface import NodeControl
 from gridnode.control.operation import Operation
+from gridnode.control.patience import generate_patiently
 from gridnode.control.petals.errors import refuse
 from gridnode.control.petals.form import read_values
 from gridnode.control.petals.requests import FormAnswer, FormRequest, Trouble, new_seed
@@ -26,7 +27,7 @@ def make_petals_routes(control: NodeControl) -> list[BaseRoute]:
 
     async def generate(request: Request) -> Response:
         wanted = decode_fields(await read_values(request), FormRequest, strict=False)
-        events = control.generate(await _asked(control, wanted))
+        events = generate_patiently(control, await _asked(control, wanted))
         return whole_answer(request, events, _form_answer, refuse)
 
     return [
@@ -53,7 +54,6 @@ async def _asked(control: NodeControl, wanted: FormRequest) -> GenerateRequest:
         prompt=wanted.inputs,
         max_tokens=wanted.max_new_tokens or 1,
         sampling=wanted.sampling(seed=new_seed()),
-        max_wait_s=MAX_WAIT_S,
     )
     if wanted.max_length is None:
         return asked

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from gridnode.control.dialect import MAX_WAIT_S
 from gridnode.control.interface import NodeControl
+from gridnode.control.patience import generate_patiently
 from gridnode.control.petals.requests import Generate, Reply, new_seed
 from gridnode.control.schema import AnswerEvent, Delta, Finished, GenerateRequest
 from gridnode.errors import BadInput, ConnectionClosed, ContextFull
@@ -99,9 +99,8 @@ class PetalsSession:
             max_tokens=room,
             sampling=wanted.sampling(seed=new_seed()),
             stop=wanted.stops,
-            max_wait_s=MAX_WAIT_S,
         )
-        return _Answer(wanted, self._control.generate(request))
+        return _Answer(wanted, generate_patiently(self._control, request))
 
     async def _end_turn(self, wanted: Generate, found: str) -> None:
         """Let the tokens so far end as the model knows turns to end: with the first stop."""
