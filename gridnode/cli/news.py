@@ -159,7 +159,11 @@ def _outlook(model: ModelStatus, status: NodeStatus) -> tuple[Span, ...] | None:
 def _model_lines(model: ModelStatus, missing: tuple[Span, ...] | None, doorstep: Doorstep) -> list[str]:
     name = printable(model.name)
     if missing is None:
-        return [f"  answers  {name} by {model.route}", f"  next     {doorstep.ask_command()}"]
+        return [
+            f"  answers  {name} by {model.route}",
+            f"  chat     http://{doorstep.api}/chat",
+            f"  next     {doorstep.ask_command()}",
+        ]
     if not missing:
         return [f"  waiting  others are loading the rest of {name}"]
     return [

@@ -42,6 +42,7 @@ def test_ready_says_what_is_served_and_what_to_do_next() -> None:
 def test_the_door_is_named_where_it_is_not_the_usual_one() -> None:
     lines = news(LOADING, STATUS, replace(DOORSTEP, api=Address("127.0.0.1", 4000)))
     assert "--api 127.0.0.1:4000" in lines[-1]
+    assert "  chat     http://127.0.0.1:4000/chat" in lines
 
 
 def with_gap(status: NodeStatus) -> NodeStatus:
