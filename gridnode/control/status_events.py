@@ -9,10 +9,12 @@ from collections.abc import AsyncGenerator
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from gridnode.control.answer_stream import KEEP_ALIVE_S
 from gridnode.control.interface import NodeControl
+from gridnode.control.operation import Operation
+from gridnode.control.schema import NodeStatus
 from gridnode.control.server_sent import KEEP_ALIVE
 
 # Three pictures a second look alive; a swarm of 500 nodes changes more often than anybody can read.
@@ -85,4 +87,12 @@ def make_event_routes(control: NodeControl) -> list[BaseRoute]:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
-    return [Route("/api/v1/events", events)]
+    return [
+        Operation(
+            "GET",
+            "/api/v1/events",
+            events,
+            summary="Tell the status after every change",
+            events=(NodeStatus,),
+        )
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from axe_playwright_python.async_playwright import Axe
 from browsing import ANY_PORT, DESK, PHONE, SharedBrowser, Visit
 from fake_node import FakeNode
 from fake_swarm import hostile_swarm, large_swarm, lively_history, peer, small_swarm
-from nodes import running_swarm
+from nodes import START_TIMEOUT_S, running_swarm
 
 from gridnode.control.door_server import serve_door
 from gridnode.control.schema import NodeStatus
@@ -196,20 +198,34 @@ def test_a_node_that_stops_is_told_and_the_page_goes_on_when_it_is_back(browser:
     browser.run(scenario())
 
 
-def test_real_nodes_appear_and_vanish_as_they_join_and_die(browser: SharedBrowser, tiny_llama: Path) -> None:
+def test_a_node_appears_when_it_joins_and_vanishes_when_it_is_killed(
+    browser: SharedBrowser, tiny_llama: Path, tmp_path: Path
+) -> None:
     async def scenario() -> None:
-        async with running_swarm(tiny_llama, [Span(0, 2)]) as swarm:
-            home = swarm.nodes[0]
-            async with browser.visiting(home, "/") as visit:
-                await visit.page.wait_for_selector(".health.broken")
-                other = await swarm.start(Span(2, 4))
-                row = f"#node-rows tr:has-text('{other.status().short}')"
-                await visit.page.wait_for_selector(f"{row} .state.online", timeout=120_000)
+        async with (
+            running_swarm(tiny_llama, [Span(0, 2)]) as swarm,
+            browser.visiting(swarm.nodes[0], "/") as visit,
+        ):
+            await visit.page.wait_for_selector(".health.broken")
+            arguments = (
+                *("--model", str(tiny_llama), "--blocks", "2:4", "--threads", "1", "--quantize", "none"),
+                *("--join", str(swarm.nodes[0].address), "--no-mdns", "--listen", "127.0.0.1:0"),
+                *("--api", "127.0.0.1:0", "--name", "Shortlived", "--state-dir", str(tmp_path)),
+            )
+            other = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gridnode", "up", *arguments),
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            try:
+                row = "#node-rows tr:has-text('Shortlived')"
+                await visit.page.wait_for_selector(f"{row} .state.online", timeout=START_TIMEOUT_S * 1000)
                 await visit.page.wait_for_selector(".health.thin")
                 await visit.page.wait_for_selector("text=serves blocks 2:4")
-                await swarm.stop(other)
-                await visit.page.wait_for_selector(row, state="detached")
-                await visit.page.wait_for_selector("text=left the swarm")
-                await visit.page.wait_for_selector(".health.broken")
+            finally:
+                other.kill()
+                await other.wait()
+            await visit.page.wait_for_selector(row, state="detached")
+            await visit.page.wait_for_selector("text=went silent")
+            await visit.page.wait_for_selector(".health.broken")
 
     browser.run(scenario())
