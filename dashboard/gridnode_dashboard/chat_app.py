@@ -191,6 +191,7 @@ class ChatApp(App[None]):
     def ask(self, text: str) -> None:
         """Put a question and show its answer as it comes."""
         self.conversation.ask(text)
+        self.hops = ()
         self.query_one(ChatHint).text = ChatHint.IDLE
         self.note(text, "question")
         self._answering = self.run_worker(self._answer(), name="answer")

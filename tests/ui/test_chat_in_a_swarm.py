@@ -44,6 +44,7 @@ def test_escape_frees_every_lease_and_a_lost_hop_is_one_line(tiny_llama: Path) -
                     assert sum(one.status().open_sessions for one in swarm.nodes) == 2
                     await pilot.press("escape")
                     await swarm.wait_nothing_leased()
+                    await until(lambda: not app.is_answering)
                     assert 0 < len(app.conversation.last_answer()) < 1500
 
                     app.query_one(ChatInput).text = "another one"
