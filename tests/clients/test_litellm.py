@@ -43,6 +43,18 @@ except litellm.ContextWindowExceededError as exc:
 greedy["model"] = "text-completion-openai/" + asked["model"]
 text = litellm.text_completion(**greedy, prompt="One,")
 vectors = litellm.embedding(**model, input=["a cat", "a dog"])
+dialects = {"ollama_chat": "", "anthropic": "", "petals": "/api/v1/generate"}
+others = {
+    name: litellm.completion(
+        model=f"{name}/{asked['model']}", api_base=asked["url"] + path, api_key="none", temperature=0,
+        max_tokens=12, num_retries=0, messages=[{
+            "role": "user",
+            # Petals continues the words as they stand.
+            "content": "The capital of France is" if path else question["messages"][0]["content"],
+        }],
+    ).choices[0].message.content
+    for name, path in dialects.items()
+}
 print(json.dumps({
     "whole": whole.choices[0].message.content,
     "stream": "".join(chunk.choices[0].delta.content or "" for chunk in chunks),
@@ -50,6 +62,7 @@ print(json.dumps({
     "refusal": refusal,
     "text": text.choices[0].text,
     "vectors": len(vectors.data),
+    "others": others,
 }))
 """
 
@@ -94,3 +107,15 @@ def test_too_long_a_prompt_is_known_as_that(said: Any) -> None:
 def test_texts_and_vectors_come(said: Any) -> None:
     assert said["text"]
     assert said["vectors"] == 2
+
+
+@pytest.mark.client("litellm", "POST /api/chat")
+@pytest.mark.client("litellm", "POST /v1/messages")
+def test_other_dialects_say_the_same(said: Any) -> None:
+    assert said["others"]["ollama_chat"] == said["whole"]
+    assert said["others"]["anthropic"] == said["whole"]
+
+
+@pytest.mark.client("litellm", "POST /api/v1/generate")
+def test_the_form_of_petals_continues_a_text(said: Any) -> None:
+    assert "Paris" in said["others"]["petals"]
