@@ -80,6 +80,21 @@ def test_answer_of_a_hostile_model_is_inert(browser: SharedBrowser) -> None:
     browser.run(scenario())
 
 
+def test_page_refuses_what_did_not_pass_the_sanitizer(browser: SharedBrowser) -> None:
+    async def scenario() -> None:
+        async with browser.visiting(Talker(), "/chat", complaints=True) as visit:
+            script = """() => {
+                try {
+                    document.getElementById("turns").innerHTML = "<b>past it</b>";
+                } catch (error) {
+                    return error.name;
+                }
+            }"""
+            assert await visit.page.evaluate(script) == "TypeError"
+
+    browser.run(scenario())
+
+
 def test_hostile_names_are_text(browser: SharedBrowser) -> None:
     async def scenario() -> None:
         name = "<img src=x onerror=window.attacked=1>\u202e" + "long" * 100
