@@ -86,7 +86,7 @@ def _door_lines(doorstep: Doorstep) -> list[str]:
             f"  key      {doorstep.first_key}  (shown this once; 'gridnode keys' makes more)",
             f"  try      curl -H 'Authorization: Bearer {doorstep.first_key}' {url}/api/v1/status",
         ]
-    return lines
+    return [*lines, f"  browse   {url}/  (the swarm, live) and {url}/chat"]
 
 
 def news(before: NodeStatus | None, after: NodeStatus, doorstep: Doorstep) -> list[str]:

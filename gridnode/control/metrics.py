@@ -48,6 +48,12 @@ def _own(status: NodeStatus) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "gridnode_sessions", "Sessions in which this node is a hop.", status.open_sessions
     )
+    yield GaugeMetricFamily(
+        "gridnode_answers", "Answers asked for at this node that are not finished.", status.running_answers
+    )
+    yield GaugeMetricFamily(
+        "gridnode_answers_waiting", "Answers in line until the swarm has room.", status.waiting_answers
+    )
     engine = status.engine
     yield CounterMetricFamily(
         "gridnode_engine_restarts",

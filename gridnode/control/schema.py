@@ -107,7 +107,7 @@ class PeerStatus:
     rtt_s: float | None
     serving: ServingStatus | None
     links: tuple[LinkStatus, ...] = ()
-    """Its round-trip times to other nodes, as it announced them."""
+    """Its shortest round-trip times to other nodes, as it announced them."""
 
     publishes_address: bool = False
     """Whether public monitors may show `address`."""
@@ -220,6 +220,12 @@ class NodeStatus:
 
     sessions: tuple[SessionStatus, ...] = ()
     """The open sessions, oldest first."""
+
+    running_answers: int = 0
+    """Answers asked for at this node that are not finished."""
+
+    waiting_answers: int = 0
+    """Those among them that wait in line until the swarm has room."""
 
     computed_prompt_tokens: int = 0
     """Tokens of prompts that this node took through its blocks since it started, replays too."""

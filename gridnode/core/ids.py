@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 from dataclasses import dataclass
 from typing import NewType
@@ -18,6 +19,7 @@ SessionId = NewType("SessionId", bytes)
 """16 random bytes that the client of a session chose."""
 
 
+@functools.lru_cache(maxsize=8192)
 def show_peer(peer_id: PeerId) -> str:
     """Return the full base32 form of `peer_id`: 52 lower-case characters (RFC 4648, unpadded)."""
     return base64.b32encode(peer_id).decode().rstrip("=").lower()

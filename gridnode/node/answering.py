@@ -28,6 +28,11 @@ class Answering:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def num_waiting(self) -> int:
+        """Answers that wait until the swarm has room for them."""
+        return len(self._line)
+
     async def wait_idle(self) -> None:
         """Return once no answer is running. Cancelling is safe."""
         await self._idle.wait()

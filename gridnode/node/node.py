@@ -189,6 +189,8 @@ class Node:
             peers=view.peers(),
             models=view.models(),
             sessions=sessions,
+            running_answers=self._answering.num_running,
+            waiting_answers=self._answering.num_waiting,
             computed_prompt_tokens=computed.get(StepKind.PREFILL, 0),
             computed_answer_tokens=computed.get(StepKind.DECODE, 0),
             pause=self._contribution.pause_status(),

@@ -19,6 +19,9 @@ from gridnode.core.swarm import SwarmState
 from gridnode.errors import NoCapacity
 from gridnode.net.transport import Connection
 
+# Nodes announce their shortest links first. All of them, for 500 nodes, would be a megabyte per status.
+MAX_SHOWN_LINKS = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmView:
@@ -134,7 +137,7 @@ class SwarmView:
             serving=_serving_status(announcement.serving),
             links=tuple(
                 LinkStatus(peer_id=show_peer(peer_id), rtt_s=rtt_s)
-                for peer_id, rtt_s in announcement.rtts
+                for peer_id, rtt_s in announcement.rtts[: MAX_SHOWN_LINKS + 1]
                 if peer_id != announcement.peer_id
             ),
             publishes_address=announcement.publishes_address,

@@ -31,6 +31,10 @@ class WaitingLine:
         self._line: list[object] = []
         self._moved = asyncio.Event()
 
+    def __len__(self) -> int:
+        """Return how many answers wait."""
+        return len(self._line)
+
     async def enter(self, begin: Callable[[], Awaitable[None]], max_wait_s: float) -> AsyncGenerator[Waiting]:
         """Call `begin` until it has room; yield the place in the line whenever it changes.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -49,18 +49,27 @@ class Contributor:
     is_self: bool
 
 
+ORDERS: dict[str, Callable[[Contributor], tuple[int, int]]] = {
+    "work": lambda c: (-c.block_tokens, -c.blocks),
+    "blocks": lambda c: (-c.blocks, -c.block_tokens),
+}
+
+
 def contributors_route(control: NodeControl) -> Route:
     """Return the page at `/contributors`."""
 
     async def contributors(request: Request) -> Response:
         status = control.status()
-        found = credit(status, await control.history.work())
+        order = request.query_params.get("sort", "")
+        order = order if order in ORDERS else "work"
+        found = credit(status, await control.history.work(), order=order)
         return page(
             request,
             "contributors.html",
             node=status,
             window=window(found, request.query_params.get("from", "")),
             total=sum(contributor.block_tokens for contributor in found),
+            order=order,
         )
 
     return Route("/contributors", contributors)
@@ -71,8 +80,8 @@ def link_of(name: str) -> str:
     return name if _LINK.fullmatch(name) else ""
 
 
-def credit(status: NodeStatus, work: Iterable[Work]) -> list[Contributor]:
-    """Return all contributors: one's own name first, then by work done, then by blocks held."""
+def credit(status: NodeStatus, work: Iterable[Work], *, order: str = "work") -> list[Contributor]:
+    """Return all contributors, one's own name first, then by `order`, one of `ORDERS`."""
     done = {w.peer_id: w for w in work}
     present = {peer.peer_id: peer for peer in status.peers}
     groups: dict[str, list[str]] = {}
@@ -85,7 +94,7 @@ def credit(status: NodeStatus, work: Iterable[Work]) -> list[Contributor]:
     everyone = [*groups.items(), *(("", [peer_id]) for peer_id in nameless)]
     total = sum(w.block_tokens for w in done.values())
     found = [_contributor(status, name, peer_ids, done, total) for name, peer_ids in everyone]
-    return sorted(found, key=lambda c: (not c.is_self, -c.block_tokens, -c.blocks, c.name))
+    return sorted(found, key=lambda c: (not c.is_self, ORDERS[order](c), c.name))
 
 
 def _contributor(

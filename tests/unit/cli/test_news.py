@@ -21,6 +21,7 @@ PEER = replace(
 def test_the_banner_says_how_to_use_and_to_join_the_node() -> None:
     text = "\n".join(banner(STATUS, DOORSTEP))
     assert "http://127.0.0.1:7337" in text
+    assert "browse   http://127.0.0.1:7337/ " in text
     assert "gridnode up --model tiny.gguf --join 192.0.2.7:7338" in text
 
 

@@ -31,6 +31,12 @@ def test_ones_own_name_is_first_then_who_did_the_most() -> None:
     assert [c.share for c in found] == pytest.approx([1 / 601, 500 / 601, 100 / 601])
 
 
+def test_blocks_held_may_decide() -> None:
+    worked, holds = peer(1, 0, 10, name="Bob"), peer(2, 0, 40, name="Cleo")
+    found = credit(swarm(worked, holds), [work(worked, 500)], order="blocks")
+    assert [c.name for c in found] == ["Cleo", "Bob"]
+
+
 def test_nodes_of_one_name_are_one_contributor() -> None:
     first, second = peer(1, 0, 10, name="Bob"), peer(2, 10, 30, name="Bob")
     (bob,) = credit(swarm(first, second), [work(first, 5), work(second, 7)])

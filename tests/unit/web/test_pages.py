@@ -109,6 +109,14 @@ def test_who_is_gone_still_has_a_history() -> None:
     assert "No node" in answer.text
 
 
+def test_who_cannot_be_reached_is_told_with_the_reason() -> None:
+    node = lively()
+    lost = replace(node.current.peers[1], state="unreachable", problem="no answer within <5 s>")
+    node.current = replace(node.current, peers=(node.current.peers[0], lost, *node.current.peers[2:]))
+    for path in ("/", f"/node/{lost.peer_id}"):
+        assert "no answer within &lt;5 s&gt;" in get(node, path).text
+
+
 def test_activity_of_one_kind() -> None:
     html = get(lively(), "/activity?kind=failover").text
     assert html.count('<li class="failover"') > 1

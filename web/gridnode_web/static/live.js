@@ -4,6 +4,7 @@ import { Idiomorph } from "./vendor/idiomorph.esm.js";
 import { windowStart, fitWindow, onWindowWanted } from "./rows.js";
 
 const MIN_INTERVAL_MS = 400; // between two loads of the page
+const MAX_SHARE = 1 / 8; // of the time spent loading: a busy node is asked less often
 const PATIENCE_MS = 1500; // a node that is asked to restart is back by then, and nobody need know
 
 const banner = document.getElementById("offline");
@@ -27,9 +28,11 @@ async function refresh() {
   try {
     while (wanted) {
       wanted = false;
+      const began = performance.now();
       const response = await fetch(address(), { cache: "no-store" });
       if (response.headers.get("content-type")?.startsWith("text/html")) show(await response.text());
-      await new Promise((done) => setTimeout(done, MIN_INTERVAL_MS));
+      const pause = Math.max(MIN_INTERVAL_MS, (performance.now() - began) / MAX_SHARE);
+      await new Promise((done) => setTimeout(done, pause));
     }
   } catch {
     // The node went away in the middle; the stream of events says so, and says when it is back.
