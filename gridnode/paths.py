@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -26,6 +28,16 @@ def config_dir() -> Path:
 def state_dir() -> Path:
     """Return the directory of what must survive: the identity, history, the log."""
     return _xdg("XDG_STATE_HOME", ".local/state")
+
+
+def dir_bytes(directory: Path) -> int:
+    """Return the bytes of the files in `directory`; links, and files that vanish meanwhile, count nothing."""
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:

@@ -19,6 +19,7 @@ from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
 from gridnode.core.spans import Span
 from gridnode.logs import LogFormat, LogLevel
 from gridnode.paths import state_dir
+from gridnode.units import GIB
 
 DEFAULT_API = Address("127.0.0.1", 7337)
 """Where the door listens."""
@@ -27,6 +28,9 @@ DEFAULT_LISTEN = Address("0.0.0.0", DEFAULT_PORT)
 """Where QUIC listens: on every network, so that the computers of a home find each other."""
 
 DEFAULT_SWARM = "home"
+
+# Some large models in int4; a disk of a laptop has several times as much.
+DEFAULT_BLOCK_CACHE_BYTES = 100 * GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,9 @@ class NodeConfig:
 
     cache_tokens: int = field(default=8192, metadata=key("limits"))
     """Tokens of KV cache over the whole span, shared by all sessions."""
+
+    block_cache_bytes: int = field(default=DEFAULT_BLOCK_CACHE_BYTES, metadata=key("limits", "block_cache"))
+    """Disk for quantized blocks, kept so that the next start is quick; models used longest ago go first."""
 
     threads: int | None = field(default=None, metadata=key("limits", unset="one per core"))
     """Threads of the engine worker."""

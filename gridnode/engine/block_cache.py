@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,9 @@ from safetensors.numpy import save
 from gridnode.core.models import QuantFormat
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array
+from gridnode.engine.model_use import removing, use_for_good
 from gridnode.engine.quantization import DEFAULT_GROUP_SIZE, QuantizedTensor, quantize
-from gridnode.paths import cache_dir, write_atomically
+from gridnode.paths import cache_dir, dir_bytes, write_atomically
 
 logger = logging.getLogger("gridnode.engine.block_cache")
 
@@ -49,7 +52,8 @@ class BlockCache:
         self._checkpoint = checkpoint
         self._quantization = quantization
         self._group_size = group_size
-        self._directory = cache_dir() / "blocks" / checkpoint.model_id.manifest
+        self._directory = blocks_dir() / checkpoint.model_id.manifest
+        use_for_good(checkpoint.model_id.manifest)
 
     def matrices(self, key: str, parts: dict[str, list[str]]) -> dict[str, dict[str, StoredArray]]:
         """Return quantized matrices as arrays on disk; quantize and write them if they are not there.
@@ -70,6 +74,7 @@ class BlockCache:
                 for part, array in pack(self._quantize(names)).items():
                     arrays[f"{matrix}.{part}"] = array
             write_atomically(path, save(arrays))
+        os.utime(self._directory)  # what was used last is removed last
         stored = _stored_arrays(path)
         return {
             matrix: {part: stored[f"{matrix}.{part}"] for part in ("packed", "scales", "zero_points")}
@@ -81,6 +86,25 @@ class BlockCache:
             quantize(self._checkpoint.read(name), self._quantization, group_size=self._group_size)
             for name in names
         ]
+
+
+def blocks_dir() -> Path:
+    """Return the directory with one directory of quantized blocks per manifest."""
+    return cache_dir() / "blocks"
+
+
+def shrink_block_cache(limit_bytes: int) -> None:
+    """Remove models from the cache until it is no larger: least recently used first, never one in use."""
+    sizes = {directory: dir_bytes(directory) for directory in blocks_dir().glob("*") if directory.is_dir()}
+    total = sum(sizes.values())
+    for directory in sorted(sizes, key=lambda directory: directory.stat().st_mtime):
+        if total <= limit_bytes:
+            return
+        with removing(directory.name) as is_unused:
+            if is_unused:
+                logger.info("removing quantized blocks of %s to make room", directory.name[:12])
+                shutil.rmtree(directory, ignore_errors=True)
+                total -= sizes[directory]
 
 
 def pack(tensors: list[QuantizedTensor]) -> dict[str, Array]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 from huggingface_hub import CachedRepoInfo, CacheNotFound, constants, scan_cache_dir
 
+from gridnode.engine.block_cache import blocks_dir
 from gridnode.engine.hub_checkpoint import HubIndex, index_file
 from gridnode.engine.manifest import manifest_hash
 from gridnode.engine.model_use import removing
 from gridnode.engine.safetensors_checkpoint import CONFIG_FILE, read_json, text_config
 from gridnode.errors import BadCheckpoint, BadInput
-from gridnode.paths import cache_dir
+from gridnode.paths import dir_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +57,22 @@ def remove_cached(repository: str) -> int:
     Raises:
         BadInput: it is not here, or a running node uses it.
     """
-    with removing(repository):
+    with removing(repository) as is_unused:
+        if not is_unused:
+            raise BadInput(
+                f"a running node on this computer uses {repository}; stop it first, 'gridnode ps' shows it"
+            )
         repo = next((repo for repo in _repositories() if repo.repo_id == repository), None)
         if repo is None:
             raise BadInput(f"no model {repository!r} is on this disk; 'gridnode list' shows those that are")
         freed_bytes = 0
         for directory in _own_directories(repo):
-            freed_bytes += _size_bytes(directory)
+            freed_bytes += dir_bytes(directory)
             shutil.rmtree(directory, ignore_errors=True)
         for commit in _commits(repo):
             index_file(repository, commit=commit).unlink(missing_ok=True)
         # Of the whole folder: it holds broken-off fetches that the library does not count.
-        freed_bytes += _size_bytes(repo.repo_path)
+        freed_bytes += dir_bytes(repo.repo_path)
         hashes = sorted(revision.commit_hash for revision in repo.revisions)
         scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(*hashes).execute()
         shutil.rmtree(repo.repo_path, ignore_errors=True)
@@ -89,8 +94,8 @@ def _describe(repo: CachedRepoInfo) -> CachedModel | None:
         return None  # not a model that could be served
     return CachedModel(
         name=repo.repo_id,
-        stored_bytes=_size_bytes(repo.repo_path),
-        quantized_bytes=sum(map(_size_bytes, _own_directories(repo))),
+        stored_bytes=dir_bytes(repo.repo_path),
+        quantized_bytes=sum(map(dir_bytes, _own_directories(repo))),
         weight_files=len(weight_files),
         total_weight_files=len(index.file_hashes) if index else None,
         last_used_s=repo.last_accessed,
@@ -121,13 +126,6 @@ def _own_directories(repo: CachedRepoInfo) -> list[Path]:
             config = text_config(read_json(revision.snapshot_path / CONFIG_FILE))
         except BadCheckpoint:
             continue
-        directory = cache_dir() / "blocks" / manifest_hash(config, index.file_hashes)
+        directory = blocks_dir() / manifest_hash(config, index.file_hashes)
         found += [directory] if directory.is_dir() else []
     return found
-
-
-def _size_bytes(directory: Path) -> int:
-    """Return the bytes of the files in `directory`; links count nothing."""
-    return sum(
-        path.lstat().st_size for path in directory.rglob("*") if path.is_file() and not path.is_symlink()
-    )

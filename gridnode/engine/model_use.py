@@ -1,14 +1,15 @@
-"""Which models of the shared cache are in use, so that nobody removes them under a running node."""
+"""What of the caches is in use, so that nobody removes it under a running node."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-from gridnode.errors import BadInput
 from gridnode.paths import cache_dir
 
 
@@ -28,24 +29,28 @@ def using(location: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def removing(repository: str) -> Iterator[None]:
-    """Keep nodes away while a model is removed.
+@cache
+def use_for_good(name: str) -> int:
+    """Keep others from removing what `name` stands for until this process ends."""
+    descriptor = os.open(_lock_file(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
-    Raises:
-        BadInput: a running node uses it.
-    """
-    with _lock_file(repository).open("a") as file:
+
+@contextmanager
+def removing(name: str) -> Iterator[bool]:
+    """Keep users away while something is removed; gives False, at once, if it is in use."""
+    with _lock_file(name).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            raise BadInput(
-                f"a running node on this computer uses {repository}; stop it first, 'gridnode ps' shows it"
-            ) from exc
-        yield
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
-def _lock_file(repository: str) -> Path:
+def _lock_file(name: str) -> Path:
+    # Never removed: who waits for the lock of a removed file would get one that means nothing.
     directory = cache_dir() / "in-use"
     directory.mkdir(parents=True, exist_ok=True)
-    return directory / f"{repository.replace('/', '--')}.lock"
+    return directory / f"{name.replace('/', '--')}.lock"

@@ -44,6 +44,9 @@ class EngineConfig:
     num_threads: int | None = None
     """None is one per core."""
 
+    block_cache_bytes: int | None = None
+    """Disk that quantized blocks may take after loading, of all models; None does not look."""
+
     prefill_chunk_tokens: int = 256
     """Longer steps are computed in pieces of this, so that others get their turn."""
 

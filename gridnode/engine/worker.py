@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 import psutil
 
+from gridnode.engine.block_cache import shrink_block_cache
 from gridnode.engine.engine import Engine
 from gridnode.engine.requests import (
     Cancel,
@@ -162,6 +163,8 @@ class Worker:
 
         self._engine = Engine(request.config, on_progress=report)
         load_s = time.perf_counter() - started_at
+        if request.config.block_cache_bytes is not None:
+            shrink_block_cache(request.config.block_cache_bytes)
         logger.info("loaded blocks %s of %s in %.1f s", request.config.span, request.config.location, load_s)
         return self._engine.describe(
             request.number,

@@ -280,6 +280,7 @@ class Contribution:
             executor=config.executor,
             cache_tokens=config.cache_tokens,
             num_threads=config.threads,
+            block_cache_bytes=config.block_cache_bytes,
         )
         self.engine = EngineSupervisor(engine_config, on_change=self._engine_changed)
         self.block_server = BlockServer(
