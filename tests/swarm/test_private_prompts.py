@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 pytestmark = pytest.mark.swarm
 
@@ -64,7 +65,16 @@ def ask(url: str) -> list[str]:
         assert too_long.status_code == 400
         wrong = http.post("/v1/chat/completions", json={"model": PROMPT, "messages": turns})
         assert wrong.status_code == 404
-    return ["".join(deltas), whole["choices"][0]["text"]]
+        values = {"inputs": PROMPT, "max_new_tokens": 40}
+        form = http.post("/api/v1/generate", params=values).json()
+    with connect(f"{url.replace('http', 'ws', 1)}/api/v2/generate", proxy=None) as socket:
+        for message in (
+            {"type": "open_inference_session", "max_length": 512},
+            {"type": "generate", **values},
+        ):
+            socket.send(json.dumps(message))
+            reply = json.loads(socket.recv(timeout=60))
+    return ["".join(deltas), whole["choices"][0]["text"], form["outputs"], reply["outputs"]]
 
 
 def test_neither_prompts_nor_answers_are_written_down(tiny_llama: Path, tmp_path: Path) -> None:
