@@ -108,7 +108,7 @@ def show(model: ModelStatus, status: NodeStatus, *, now: datetime) -> ShownModel
 
 
 def _entry(model: ModelStatus, status: NodeStatus, **more: Any) -> ModelEntry:
-    name = shown_name(model)
+    name = shown_name(model, status.models)
     return ModelEntry(name=name, model=name, digest=model.manifest, details=_details(model, status), **more)
 
 

@@ -9,11 +9,17 @@ from gridnode.control.schema import ModelStatus
 from gridnode.errors import ModelUnknown
 
 _LATEST = ":latest"
+_MANIFEST_START = 12
 
 
-def shown_name(model: ModelStatus) -> str:
-    """Return how clients see `model`: they expect a tag, and add `:latest` where there is none."""
-    return model.name if ":" in model.name else model.name + _LATEST
+def shown_name(model: ModelStatus, models: Sequence[ModelStatus]) -> str:
+    """Return how clients see `model` among `models`: they expect a tag, and add `:latest` themselves.
+
+    Models of the same name are told apart by the start of their manifest hash.
+    """
+    is_alone = sum(other.name == model.name for other in models) == 1
+    name = model.name if is_alone else model.manifest[:_MANIFEST_START]
+    return name if ":" in name else name + _LATEST
 
 
 def swarm_name(name: str) -> str:
@@ -30,5 +36,5 @@ def find_model(models: Sequence[ModelStatus], name: str) -> ModelStatus:
     for model in models:
         if names(model, swarm_name(name)):
             return model
-    known = ", ".join(shown_name(model) for model in models) or "none yet"
+    known = ", ".join(shown_name(model, models) for model in models) or "none yet"
     raise ModelUnknown(f"model {name[:200]!r} not found: nobody in the swarm serves it; served now: {known}")
