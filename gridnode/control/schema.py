@@ -101,7 +101,7 @@ class PeerStatus:
 
     is_self: bool
     path: str
-    """How packets reach it: `self`, `direct`, or `none`."""
+    """How packets reach it: `self`, `lan` on a network of this computer, `direct` beyond it, or `none`."""
 
     address: str
     rtt_s: float | None

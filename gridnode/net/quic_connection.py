@@ -176,8 +176,11 @@ class QuicConnection(BaseConnection):
                 self._farewells_left -= 1
                 self._carrier.send(self._farewell)
             return
-        if self.is_client and source != self.quic.get_peer_address():
-            return  # QUIC servers do not move (RFC 9000, 9), so that these packets would not count anyway
+        if self.is_client:
+            known = self.quic.get_peer_address()
+            if known is None or source[:2] != known[:2]:
+                return  # QUIC servers do not move (RFC 9000, 9), so that these packets would not count anyway
+            source = known  # without the address that it came to: that is ours to choose
         now = now_s()
         self._heard_at = now
         self.quic.receive_datagram(data, source, now=now)

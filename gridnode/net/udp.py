@@ -27,7 +27,9 @@ from gridnode.units import MIB
 logger = logging.getLogger("gridnode.net.udp")
 
 SocketAddress = tuple[Any, ...]
-"""What the socket calls an address: (host, port) or (host, port, flow, scope)."""
+"""What the socket calls an address: (host, port) or (host, port, flow, scope). Where a socket is bound to all
+addresses of this computer, the one of them that a datagram came to follows: answers leave by it, or the
+other side would not know them."""
 
 Datagram = tuple[bytes, SocketAddress]
 
@@ -46,6 +48,15 @@ _MAX_READS = 64
 # linux/in.h, linux/in6.h: errors that routers and hosts answer with are kept for us to read.
 _IP_RECVERR = 11
 _IPV6_RECVERR = 25
+# linux/in.h, linux/in6.h: to which address of ours a datagram came, and by which one to send.
+_IP_PKTINFO = 8
+_IPV6_RECVPKTINFO = 49
+_IPV6_PKTINFO = 50
+_PACKET_INFO = struct.Struct("i4s4s")  # interface, address to send by, address that it came to
+_PACKET_INFO_6 = struct.Struct("16si")
+_NO_SUCH_ADDRESS = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH})
+# Two ancillary messages: the size of joined datagrams, and the address.
+_MAX_ANCILLARY_BYTES = 128
 # Errors read at a time; each names one destination.
 _MAX_ERRORS = 16
 _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH})
@@ -82,6 +93,11 @@ class DatagramSocket:
         is_ipv6 = sock.family == socket.AF_INET6
         level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if is_ipv6 else (socket.IPPROTO_IP, _IP_RECVERR)
         self._has_errors = _supports(sock, level, option, 1)
+        self._address_length = 4 if is_ipv6 else 2
+        self._info = (level, _IPV6_PKTINFO if is_ipv6 else _IP_PKTINFO)
+        self._tells_local = ipaddress.ip_address(sock.getsockname()[0]).is_unspecified and _supports(
+            sock, level, _IPV6_RECVPKTINFO if is_ipv6 else _IP_PKTINFO, 1
+        )
         self._loop.add_reader(sock.fileno(), self._read)
 
     @property
@@ -120,7 +136,7 @@ class DatagramSocket:
     # --- receiving ---
 
     def _read(self) -> None:
-        receive = self._receive_joined if self._has_gro else self._receive_one
+        receive = self._receive_message if self._has_gro or self._tells_local else self._receive_one
         try:
             for _ in range(_MAX_READS):
                 receive()
@@ -144,15 +160,18 @@ class DatagramSocket:
     def _receive_one(self) -> None:
         self._on_datagram(*self._sock.recvfrom(_MAX_READ_BYTES))
 
-    def _receive_joined(self) -> None:
-        data, ancillary, _, source = self._sock.recvmsg(_MAX_READ_BYTES, 64)
+    def _receive_message(self) -> None:
+        data, ancillary, _, source = self._sock.recvmsg(_MAX_READ_BYTES, _MAX_ANCILLARY_BYTES)
+        size = len(data) or 1
         for level, kind, value in ancillary:
             if level == _SOL_UDP and kind == _UDP_GRO:
                 size = _GRO_SIZE.unpack_from(value)[0]
-                for start in range(0, len(data), size):
-                    self._on_datagram(data[start : start + size], source)
-                return
-        self._on_datagram(data, source)
+            elif (level, kind) == self._info:
+                is_ipv6 = kind == _IPV6_PKTINFO
+                local = _PACKET_INFO_6.unpack(value)[0] if is_ipv6 else _PACKET_INFO.unpack(value)[2]
+                source = (*source, local)
+        for start in range(0, len(data), size):
+            self._on_datagram(data[start : start + size], source)
 
     # --- sending ---
 
@@ -176,6 +195,11 @@ class DatagramSocket:
                 self._loop.add_writer(self._sock.fileno(), self._resume)
                 return failure
             except OSError as exc:
+                if exc.errno in _NO_SUCH_ADDRESS and self._has_local(datagrams[start][1]):
+                    # This computer has lost that address: send by another one.
+                    length = self._address_length
+                    datagrams = [*datagrams[:start], *((data, to[:length]) for data, to in datagrams[start:])]
+                    continue
                 if exc.errno in _UNREACHABLE and not is_second_try:
                     # The answer to an earlier datagram, perhaps to somebody else: this one was not sent.
                     is_second_try = True
@@ -191,13 +215,21 @@ class DatagramSocket:
             start = end
         return failure
 
+    def _has_local(self, address: SocketAddress) -> bool:
+        return len(address) > self._address_length
+
     def _send_batch(self, batch: list[Datagram]) -> None:
         data, destination = batch[0]
-        if len(batch) == 1:
-            self._sock.sendto(data, destination)
+        ancillary = [(_SOL_UDP, _UDP_SEGMENT, _GSO_SIZE.pack(len(data)))] if len(batch) > 1 else []
+        if self._has_local(destination):
+            destination, local = destination[:-1], destination[-1]
+            is_ipv6 = self._info[1] == _IPV6_PKTINFO
+            info = _PACKET_INFO_6.pack(local, 0) if is_ipv6 else _PACKET_INFO.pack(0, local, bytes(4))
+            ancillary.append((*self._info, info))
+        if ancillary:
+            self._sock.sendmsg([piece for piece, _ in batch], ancillary, 0, destination)
         else:
-            segment = (_SOL_UDP, _UDP_SEGMENT, _GSO_SIZE.pack(len(data)))
-            self._sock.sendmsg([piece for piece, _ in batch], [segment], 0, destination)
+            self._sock.sendto(data, destination)
 
     def _resume(self) -> None:
         self._loop.remove_writer(self._sock.fileno())

@@ -311,7 +311,12 @@ class Node:
         )
 
     def _view(self) -> SwarmView:
-        return SwarmView(me=self.peer_id, swarm=self._membership.swarm, connections=self.links.connections())
+        return SwarmView(
+            me=self.peer_id,
+            swarm=self._membership.swarm,
+            connections=self.links.connections(),
+            is_near=self._lan.is_near,
+        )
 
     async def _greet(self, connection: Connection) -> None:
         if connection.peer_id != self.peer_id:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gridnode.control.schema import (
@@ -12,6 +12,7 @@ from gridnode.control.schema import (
     PeerStatus,
     ServingStatus,
 )
+from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
 from gridnode.core.routing import Route, RouteRequest, announced_links, expected_step_s, lowest_latency_route
@@ -30,6 +31,8 @@ class SwarmView:
     me: PeerId
     swarm: SwarmState
     connections: Mapping[PeerId, Connection]
+    is_near: Callable[[Address], bool] = lambda address: False
+    """Whether an address is on a network of this machine, with no router between."""
 
     def rtts(self) -> dict[PeerId, float]:
         """Return the measured round-trip times in seconds; this node is no time away from itself."""
@@ -119,6 +122,11 @@ class SwarmView:
         announcements = sorted((peer.announcement for peer in self.swarm.peers.values()), key=order)
         return tuple(self._peer(announcement) for announcement in announcements)
 
+    def _path(self, connection: Connection | None) -> str:
+        if connection is None:
+            return "none"
+        return "lan" if self.is_near(connection.address) else "direct"
+
     def _peer(self, announcement: Announcement) -> PeerStatus:
         is_self = announcement.peer_id == self.me
         connection = self.connections.get(announcement.peer_id)
@@ -129,7 +137,7 @@ class SwarmView:
             version=announcement.version,
             state=announcement.state.value,
             is_self=is_self,
-            path="self" if is_self else "direct" if connection else "none",
+            path="self" if is_self else self._path(connection),
             address=str(connection.address)
             if connection
             else ", ".join(map(str, announcement.addresses[:1])),

@@ -97,6 +97,7 @@ def test_two_computers_find_each_other_share_the_blocks_out_and_answer(
     arguments = ("--model", str(tiny_llama), "--memory", str(memory_for(tiny_llama, 2)), "--threads", "1")
     with up((hosts[1], arguments), (hosts[2], arguments)) as nodes:
         took_s = wait_found(*nodes)
+        assert all(peer["path"] == "lan" for node in nodes for peer in node.peers().values())
         print(f"found each other {took_s:.2f} s after the second one listened")
         assert took_s < FOUND_S
         ready_s = eventually(
@@ -166,6 +167,19 @@ def test_bind_chooses_the_interface(hosts: tuple[Host, Host, Host]) -> None:
         assert a.status()["addresses"] == ["10.7.0.1:7338"]
         assert b.status()["addresses"] == ["192.168.7.2:7338"]
         assert a.peers() == {}
+
+
+def test_every_address_of_a_computer_answers(lab: NetworkLab) -> None:
+    """A laptop with cable and Wi-Fi is twice on one network: answers leave by the address that was asked."""
+    lan = lab.switch("twice")
+    laptop = lab.host("fay", eth0=(lan, "192.168.10.1/24"), eth1=(lan, "192.168.10.11/24"))
+    others = [lab.host(name, eth0=(lan, f"192.168.10.{i}/24")) for name, i in (("guy", 2), ("hal", 3))]
+    joins = [("--no-mdns", "--join", address) for address in ("192.168.10.1", "192.168.10.11")]
+    with up((laptop, ("--no-mdns",))) as (one,), up(*zip(others, joins, strict=True)) as rest:
+        took_s = wait_found(one, *rest)
+        print(f"found {took_s:.1f} s")
+        for node, (*_, address) in zip(rest, joins, strict=True):
+            assert node.peers()[one.peer_id]["address"] == f"{address}:7338"
 
 
 def test_a_cable_that_comes_later_is_noticed(lab: NetworkLab) -> None:

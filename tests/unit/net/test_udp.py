@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections import Counter
 
 import pytest
@@ -144,3 +145,63 @@ def test_ipv4_socket_refuses_ipv6_addresses() -> None:
 def test_ipv4_seen_through_ipv6_is_ipv4_again() -> None:
     assert from_socket_address(("::ffff:192.0.2.1", 7, 0, 0)) == Address("192.0.2.1", 7)
     assert from_socket_address(("2001:db8::1", 7, 0, 0)) == Address("2001:db8::1", 7)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has more than one IPv4 loopback address")
+@pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("count", [1, 5], ids=["one", "segmented"])
+def test_an_answer_leaves_by_the_address_that_was_asked(wildcard: str, count: int) -> None:
+    async def main() -> None:
+        answers: list[SocketAddress] = []
+        done = asyncio.Event()
+
+        def answer(data: bytes, source: SocketAddress) -> None:
+            assert server.send([(data, source)] * count) is None
+
+        def answered(_: bytes, source: SocketAddress) -> None:
+            answers.append(source)
+            if len(answers) == count:
+                done.set()
+
+        try:
+            server = DatagramSocket(bind_udp(Address(wildcard, 0)), on_datagram=answer, on_batch=lambda: None)
+        except BadInput as exc:
+            pytest.skip(f"no IPv6 here: {exc}")
+        client = DatagramSocket(
+            bind_udp(Address("127.0.0.1", 0)), on_datagram=answered, on_batch=lambda: None
+        )
+        asked = Address("127.0.0.2", server.address.port)
+        client.send([(b"?", client.to_socket_address(asked))])
+        async with asyncio.timeout(5):
+            await done.wait()
+        assert {from_socket_address(source) for source in answers} == {asked}
+        server.close()
+        client.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="addresses to send by are Linux's")
+@pytest.mark.parametrize("count", [1, 5], ids=["one", "segmented"])
+def test_an_address_that_is_gone_is_not_sent_by(count: int) -> None:
+    async def main() -> None:
+        received: list[bytes] = []
+        done = asyncio.Event()
+        reader = DatagramSocket(
+            bind_udp(Address("127.0.0.1", 0)),
+            on_datagram=lambda data, _: received.append(data),
+            on_batch=lambda: done.set() if len(received) == count else None,
+        )
+        writer = DatagramSocket(
+            bind_udp(Address("0.0.0.0", 0)), on_datagram=lambda *_: None, on_batch=lambda: None
+        )
+        had_gso = writer._has_gso
+        destination = (*writer.to_socket_address(reader.address), socket.inet_aton("192.0.2.250"))
+        assert writer.send([(bytes(100), destination)] * count) is None
+        async with asyncio.timeout(5):
+            await done.wait()
+        assert writer._has_gso == had_gso
+        reader.close()
+        writer.close()
+
+    asyncio.run(main())
