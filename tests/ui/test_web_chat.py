@@ -332,12 +332,17 @@ def test_model_is_chosen(browser: SharedBrowser) -> None:
     async def scenario() -> None:
         tiny = STATUS.models[0]
         same = replace(tiny, manifest="e" * 64)
-        node = Talker(current=replace(STATUS, models=(tiny, same, replace(tiny, name="org/large"))))
+        node = Talker(
+            current=replace(
+                STATUS, models=(tiny, same, replace(tiny, name="org/large", context_tokens=32_000))
+            )
+        )
         async with browser.visiting(node, "/chat") as visit:
             page = visit.page
             await page.wait_for_selector(READY)
             await page.select_option("#model", label="large")
             await ask(page, "Who?")
+            await expect(page.locator("#context-text")).to_have_text("1.2k / 32k")
             await page.select_option("#model", value="e" * 64)
             await ask(page, "And you?")
         assert [request.model for request in node.requests] == ["org/large", "e" * 64]

@@ -62,12 +62,11 @@ function showBar() {
   bar.showModels(models, current.model);
   const model = models.find((one) => modelKey(one, models) === current.model);
   const last = current.path().findLast((turn) => turn.answer?.promptTokens);
-  const limitTokens = last?.answer.limitTokens || model?.context_tokens || 0;
   bar.showFigures({
     route: last ? last.answer.route : (model?.route ?? ""),
     tokensPerS: last?.answer.tokensPerS ?? 0,
     usedTokens: last ? last.answer.promptTokens + last.answer.completionTokens : 0,
-    limitTokens,
+    limitTokens: model?.context_tokens || last?.answer.limitTokens || 0,
   });
 }
 
