@@ -95,6 +95,11 @@ class EngineSupervisor:
 
         self._numbers = itertools.count(1)
 
+    @property
+    def num_leases(self) -> int:
+        """Leases that are open, one for each session."""
+        return len(self._leases)
+
     async def run(self) -> None:
         """Keep a worker running until cancelled.
 

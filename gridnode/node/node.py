@@ -292,6 +292,10 @@ class Node:
     def _engine_changed(self) -> None:
         engine = self._contribution.engine_status()
         self._recorder.engine_changed(engine.state, engine.detail)
+        supervisor, total = self._contribution.engine, self._contribution.total_cache_tokens
+        if supervisor is not None and engine.state == "ready" and total:
+            use = 1.0 - self._contribution.free_cache_tokens / total
+            self._recorder.load_changed(sessions=supervisor.num_leases, cache_use=use)
         self._note_change()
 
     def _describe(self, sequence: int, ttl_s: float) -> Announcement:

@@ -70,6 +70,7 @@ class Recorder:
 
         self._block_tokens: Counter[str] = Counter()
         self._engine_state: EngineStateName = "none"
+        self._most_sessions, self._most_cache_use = 0, 0.0
         self._served = 0
         self._answered = 0
 
@@ -107,6 +108,7 @@ class Recorder:
         ]
         self._tokens.clear()
         self._block_tokens.clear()
+        self._most_sessions, self._most_cache_use = 0, 0.0
         try:
             await self._history.add(activities=activities, samples=samples, work=work)
         except (sqlite3.Error, OSError) as exc:
@@ -128,6 +130,11 @@ class Recorder:
         if state != self._engine_state and state in ("restarting", "failed"):
             self._note_here("engine", f"engine worker {state}: {detail}")
         self._engine_state = state
+
+    def load_changed(self, *, sessions: int, cache_use: float) -> None:
+        """Note how busy this node is: a session may begin and end between two looks."""
+        self._most_sessions = max(self._most_sessions, sessions)
+        self._most_cache_use = max(self._most_cache_use, cache_use)
 
     async def follow(self, events: AsyncGenerator[AnswerEvent, None]) -> AsyncGenerator[AnswerEvent, None]:
         """Yield the events of an answer, and credit every hop with what it computed for it."""
@@ -181,11 +188,13 @@ class Recorder:
         serving = peer.serving
         assert serving is not None
         total = serving.total_cache_tokens
+        use = max(0.0, 1.0 - serving.free_cache_tokens / total) if total else 0.0
+        at_home = peer.is_self
         return Sample(
             at=now,
             tokens=self._tokens[peer.peer_id],
-            sessions=serving.open_sessions,
-            cache_use=max(0.0, 1.0 - serving.free_cache_tokens / total) if total else 0.0,
+            sessions=max(serving.open_sessions, self._most_sessions if at_home else 0),
+            cache_use=max(use, self._most_cache_use if at_home else 0.0),
         )
 
     def _note_here(self, kind: ActivityKind, text: str) -> None:

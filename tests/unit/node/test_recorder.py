@@ -156,6 +156,19 @@ def test_samples_tell_sessions_and_cache_use(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_a_session_between_two_looks_is_seen(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with recording(Home(), tmp_path) as (recorder, history):
+            recorder.load_changed(sessions=2, cache_use=0.5)
+            recorder.load_changed(sessions=0, cache_use=0.0)
+            await recorder.write()
+            (sample,) = await history.samples(HOME.peer_id)
+            assert (sample.sessions, sample.cache_use) == (2, 0.5)
+            assert [s.sessions for s in await history.samples(OTHER.peer_id)] == [0]
+
+    asyncio.run(scenario())
+
+
 def test_an_unwritable_history_harms_nobody(tmp_path: Path) -> None:
     async def scenario() -> None:
         (tmp_path / "history").mkdir()
