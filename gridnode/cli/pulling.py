@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,13 +21,10 @@ from gridnode.cli.showing import printable, stderr
 from gridnode.core.spans import Span
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.hub_checkpoint import HubModel, find_hub_model
-from gridnode.engine.hub_download import WeightFile, fetch
+from gridnode.engine.hub_download import WeightFile, check_room, fetch, free_disk_bytes
 from gridnode.engine.model_use import is_hub_id, using
-from gridnode.errors import BadInput, NoCapacity
-from gridnode.units import GIB, format_bytes
-
-# A disk without any room stops more than this program.
-FREE_DISK_RESERVE_BYTES = 1 * GIB
+from gridnode.errors import BadInput
+from gridnode.units import format_bytes
 
 
 def pull_model(repository: str, span: Span | None) -> PulledModel:
@@ -48,7 +44,7 @@ def pull_model(repository: str, span: Span | None) -> PulledModel:
         before = sum(file.fetched_bytes() for file in files)
         total = sum(file.size_bytes for file in files)
         _tell(console, hub, files, missing_bytes=total - before)
-        check_room(total - before, free_bytes=_free_disk_bytes(), where=constants.HF_HUB_CACHE)
+        check_room(total - before, directory=Path(constants.HF_HUB_CACHE).absolute())
         _fetch_all(console, files, before_bytes=before, total_bytes=total)
     return PulledModel(
         name=repository,
@@ -77,40 +73,18 @@ def files_of(checkpoint: Checkpoint, span: Span | None) -> list[str]:
     return sorted({checkpoint.entry(name).weight_file for name in names})
 
 
-def check_room(missing_bytes: int, *, free_bytes: int, where: str) -> None:
-    """Check that a fetch fits on the disk.
-
-    Raises:
-        NoCapacity: it does not.
-    """
-    lacking = missing_bytes + FREE_DISK_RESERVE_BYTES - free_bytes
-    if missing_bytes and lacking > 0:
-        raise NoCapacity(
-            f"{format_bytes(missing_bytes)} to fetch, but {format_bytes(free_bytes)} free at {where} "
-            f"and {format_bytes(FREE_DISK_RESERVE_BYTES)} of it stay free; make {format_bytes(lacking)} of "
-            "room ('gridnode list', 'gridnode rm'), name a larger disk with HF_HOME, or fetch a part "
-            "with --blocks"
-        )
-
-
 def _tell(console: Console, hub: HubModel, files: Sequence[WeightFile], *, missing_bytes: int) -> None:
     name, facts = hub.checkpoint.model_id.name, hub.checkpoint.facts
     total = format_bytes(sum(file.size_bytes for file in files))
+    directory = Path(constants.HF_HUB_CACHE).absolute()
     lines = [
         f"model   {name}  ({facts.family}, {facts.num_blocks} blocks)",
         f"source  {constants.ENDPOINT}/{name}  commit {hub.directory.name[:8]}",
         f"size    {total} in {len(files)} files, {format_bytes(missing_bytes)} of it not here yet",
-        f"disk    {constants.HF_HUB_CACHE}  {format_bytes(_free_disk_bytes())} free",
+        f"disk    {directory}  {format_bytes(free_disk_bytes(directory))} free",
     ]
     for line in lines:
         console.print(printable(line), markup=False, soft_wrap=True)
-
-
-def _free_disk_bytes() -> int:
-    path = Path(constants.HF_HUB_CACHE).absolute()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def _fetch_all(console: Console, files: Sequence[WeightFile], *, before_bytes: int, total_bytes: int) -> None:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedRandom
@@ -24,11 +25,13 @@ from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils._headers import build_hf_headers
 
 from gridnode.errors import BadCheckpoint, NoCapacity
-from gridnode.units import format_bytes
+from gridnode.units import GIB, format_bytes
 
 # Drops of a connection in one file; each try goes on where the last one ended.
 MAX_TRIES = 5
 SILENCE_S = 30.0
+# A disk without any room stops more than this program.
+FREE_DISK_RESERVE_BYTES = 1 * GIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +84,7 @@ def fetch(file: WeightFile, *, on_bytes: Callable[[int], None] = lambda count: N
             _fetch_blob(file, on_bytes)
         # The blob is there under its hash: the library only links it into the snapshot.
         return Path(hf_hub_download(file.repository, file.name, revision=file.commit))
-    except BadCheckpoint:
+    except (BadCheckpoint, NoCapacity):
         raise
     except Exception as exc:  # the library's HTTP client and ours are not always the same
         size = format_bytes(file.size_bytes)
@@ -97,6 +100,7 @@ def _fetch_blob(file: WeightFile, on_bytes: Callable[[int], None]) -> None:
     with _locked(file.part_path) as part:
         if file.blob_path.exists():
             return  # another process was faster
+        check_room(file.size_bytes - file.fetched_bytes(), directory=file.part_path.parent)
         for tries_left in reversed(range(MAX_TRIES)):
             try:
                 _fetch_rest(url, part, file, on_bytes)
@@ -114,6 +118,29 @@ def _fetch_blob(file: WeightFile, on_bytes: Callable[[int], None]) -> None:
         part.flush()
         os.fsync(part.fileno())
         file.part_path.replace(file.blob_path)
+
+
+def free_disk_bytes(directory: Path) -> int:
+    """Return the free bytes of the disk that `directory` is on, or will be."""
+    while not directory.exists():
+        directory = directory.parent
+    return shutil.disk_usage(directory).free
+
+
+def check_room(missing_bytes: int, *, directory: Path) -> None:
+    """Check that so much can be fetched into `directory`.
+
+    Raises:
+        NoCapacity: the disk would be full, or nearly.
+    """
+    free_bytes = free_disk_bytes(directory)
+    lacking = missing_bytes + FREE_DISK_RESERVE_BYTES - free_bytes
+    if missing_bytes and lacking > 0:
+        raise NoCapacity(
+            f"{format_bytes(missing_bytes)} to fetch, but {format_bytes(free_bytes)} free at {directory} "
+            f"and {format_bytes(FREE_DISK_RESERVE_BYTES)} of it stay free; make {format_bytes(lacking)} of "
+            "room ('gridnode list', 'gridnode rm'), name a larger disk with HF_HOME, or take fewer --blocks"
+        )
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ import tiny_models
 from fake_hub import COMMIT, REPOSITORY, FakeHub, running_hub, use_hub
 from huggingface_hub import constants
 
+from gridnode.engine import hub_download
 from gridnode.engine.hub_download import MAX_TRIES, WeightFile, fetch
 from gridnode.engine.manifest import file_hash
-from gridnode.errors import BadCheckpoint
+from gridnode.errors import BadCheckpoint, NoCapacity
 
 NAME = "model.safetensors"
 
@@ -73,6 +74,16 @@ def test_a_damaged_file_is_thrown_away(hub: FakeHub, file: WeightFile) -> None:
     assert file.fetched_bytes() == 0
     hub.damages = False
     assert fetch(file).exists()
+
+
+def test_a_full_disk_is_noticed_before_anything_is_fetched(
+    hub: FakeHub, file: WeightFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_download, "FREE_DISK_RESERVE_BYTES", 1 << 60)
+    with pytest.raises(NoCapacity, match=r"712 KiB to fetch, but .* of room"):
+        fetch(file)
+    assert not hub.downloaded
+    hub_download.check_room(0, directory=file.part_path.parent)
 
 
 def test_offline_mode_fetches_nothing(

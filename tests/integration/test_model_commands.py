@@ -13,12 +13,12 @@ from fake_hub import COMMIT, REPOSITORY, FakeHub, running_hub, use_hub
 from huggingface_hub import constants, hf_api
 from typer.testing import CliRunner, Result
 
-from gridnode.cli import pulling, rm_command
+from gridnode.cli import rm_command
 from gridnode.cli.app import create_app
+from gridnode.engine import hub_download
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.model_use import using
 from gridnode.paths import cache_dir
-from gridnode.units import GIB
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +93,11 @@ def test_what_will_be_fetched_and_the_room_for_it_are_told_first(hub: FakeHub) -
 def test_a_full_disk_is_noticed_before_anything_is_fetched(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulling, "FREE_DISK_RESERVE_BYTES", 1 << 60)
+    monkeypatch.setattr(hub_download, "FREE_DISK_RESERVE_BYTES", 1 << 60)
     done = gridnode("pull", REPOSITORY)
     assert done.exit_code == 5
     assert "HF_HOME" in done.stderr
     assert not [name for name in hub.downloaded if name.endswith(".safetensors")]
-
-
-def test_only_what_is_missing_needs_room() -> None:
-    pulling.check_room(0, free_bytes=0, where="/")
-    pulling.check_room(GIB, free_bytes=2 * GIB, where="/")
 
 
 def test_a_model_in_use_is_not_removed(hub: FakeHub) -> None:
