@@ -38,6 +38,8 @@ from gridnode_dashboard.input_history import InputHistory
 from gridnode_dashboard.live_speed import LiveSpeed
 from gridnode_dashboard.starting import NodeStarter
 
+# Every question, answer and note costs time whenever the screen is laid out; the conversation keeps all.
+MAX_SHOWN_PARTS = 400
 PREFIXES = {"question": "> ", "error": "! "}
 COMPLETIONS = tuple(f"/{name}{' ' if command.argument else ''}" for name, command in COMMANDS.items())
 
@@ -132,7 +134,7 @@ class ChatApp(App[None]):
         assert isinstance(away, Static)
         ready = readiness(message.status) if message.status else None
         away.display = ready is None or not ready.ready
-        is_offering = ready is None and bool(self._starter.offers) and not self._starter.is_running
+        is_offering = message.is_absent and bool(self._starter.offers) and not self._starter.is_running
         if is_offering and not offers.display:
             offers.display = True
             offers.highlighted = 0
@@ -143,7 +145,7 @@ class ChatApp(App[None]):
             away.update(f"{plain(ready.reason)} …")
             if self.focused is None or self.focused is offers:
                 line.focus()
-        elif self._starter.is_running:
+        elif message.is_absent and self._starter.is_running:
             away.update("Starting a node; it runs as long as this chat …")
         else:
             choice = "Start one? Enter does, " if is_offering else "Waiting for it; "
@@ -199,7 +201,10 @@ class ChatApp(App[None]):
     def note(self, text: str, kind: str = "note") -> None:
         """Add a line to the conversation on the screen; `kind` is its style."""
         shown = PREFIXES.get(kind, "") + plain(text)
-        self.query_one("#talk").mount(Static(shown, classes=kind, markup=False))
+        talk = self.query_one("#talk")
+        talk.mount(Static(shown, classes=kind, markup=False))
+        if len(talk.children) > MAX_SHOWN_PARTS:
+            talk.remove_children(talk.children[: -MAX_SHOWN_PARTS // 2])
 
     async def _answer(self) -> None:
         speed, shown, hint = LiveSpeed(), AnswerView(), self.query_one(ChatHint)

@@ -10,7 +10,7 @@ from textual.message import Message
 
 from gridnode.control.client import ControlClient
 from gridnode.control.schema import NodeStatus
-from gridnode.errors import GridError
+from gridnode.errors import GridError, NotRunning
 
 FOLLOW_INTERVAL_S = 1.0
 
@@ -21,6 +21,8 @@ class StatusChanged(Message):
 
     status: NodeStatus | None
     problem: str = ""
+    is_absent: bool = False
+    """Whether nothing answers at all: a node could be started."""
 
     def can_replace(self, message: Message) -> bool:
         """Return whether this one makes a waiting `message` unnecessary."""
@@ -33,7 +35,7 @@ async def follow(client: ControlClient, post: Callable[[Message], object], hurry
         try:
             post(StatusChanged(await client.status()))
         except GridError as exc:
-            post(StatusChanged(None, str(exc)))
+            post(StatusChanged(None, str(exc), is_absent=isinstance(exc, NotRunning)))
         hurry.clear()
         try:
             await asyncio.wait_for(hurry.wait(), FOLLOW_INTERVAL_S)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,7 +16,7 @@ from gridnode.errors import GridError
 STOP_TIMEOUT_S = 10.0
 # What a node says last is what it died of.
 MAX_TAIL_LINES = 8
-MAX_LINE_BYTES = 64 * 1024
+MAX_TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +63,16 @@ class NodeStarter:
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C is for this process
-                limit=MAX_LINE_BYTES,
             )
         except OSError as exc:
             raise GridError(f"cannot run {offer.command[0]}: {exc.strerror}") from exc
         assert process.stderr is not None
-        tail: deque[str] = deque(maxlen=MAX_TAIL_LINES)
-        while line := await process.stderr.readline():
-            tail.append(line.decode(errors="replace").rstrip())
+        tail = b""
+        while piece := await process.stderr.read(MAX_TAIL_BYTES):
+            tail = (tail + piece)[-MAX_TAIL_BYTES:]
         await process.wait()
-        raise GridError("\n".join(["the node ended:", *tail]))
+        lines = tail.decode(errors="replace").splitlines()[-MAX_TAIL_LINES:]
+        raise GridError("\n".join(["the node ended:", *lines]))
 
     async def aclose(self) -> None:
         """Stop the node, gently and then not. Safe to call more than once."""

@@ -16,9 +16,10 @@ from waiting import until
 
 from gridnode.control.client import ControlClient
 from gridnode.control.door_server import serve_door
+from gridnode.control.schema import NodeStatus
 from gridnode.core.addresses import Address
-from gridnode.errors import CacheFull
-from gridnode_dashboard.chat_app import ChatApp
+from gridnode.errors import CacheFull, KeyRefused
+from gridnode_dashboard.chat_app import MAX_SHOWN_PARTS, ChatApp
 from gridnode_dashboard.chat_widgets import ChatHeader, ChatInput
 from gridnode_dashboard.conversation import Conversation
 from gridnode_dashboard.starting import NodeStarter, StartOffer
@@ -281,11 +282,58 @@ def test_an_answer_that_a_restart_broke_off_is_asked_again() -> None:
     asyncio.run(run())
 
 
+def test_nothing_is_offered_to_start_where_a_node_refuses_us() -> None:
+    class Refusing(FakeNode):
+        def status(self) -> NodeStatus:
+            raise KeyRefused("the door wants another key")
+
+    async def run() -> None:
+        offers = (StartOffer("pointless", ("false",)),)
+        async with (
+            serve_door(Refusing(), ANY_PORT) as address,
+            ControlClient(address) as client,
+            NodeStarter(offers) as starter,
+        ):
+            app = ChatApp(client, Conversation(), starter=starter)
+            async with app.run_test(size=(80, 24)):
+                await until(lambda: app.query_one("#away").display)
+                assert "another key" in str(app.query_one("#away", Static).content)
+                assert not app.query_one(OptionList).display
+
+    asyncio.run(run())
+
+
+def test_the_last_answer_is_copied_through_the_terminal() -> None:
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await enter(app, pilot, "/copy")
+        await until(lambda: "no answer to copy yet" in notes(app))
+        await enter(app, pilot, "hi")
+        await until(lambda: app.conversation.last_answer() and not app.is_answering)
+        await enter(app, pilot, "/copy")
+        await until(lambda: app.clipboard == "Paris.")
+        await enter(app, pilot, "/quit")
+        await until(lambda: not app.is_running)
+
+    chat(FakeNode(), steps)
+
+
+def test_the_screen_forgets_what_the_conversation_keeps() -> None:
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        for number in range(MAX_SHOWN_PARTS + 10):
+            app.note(f"note {number}")
+        await until(lambda: "note 0\n" not in notes(app))
+        assert f"note {MAX_SHOWN_PARTS + 9}" in notes(app)
+        assert len(app.query_one("#talk").children) < MAX_SHOWN_PARTS
+
+    chat(FakeNode(), steps)
+
+
 NODE_PROGRAM = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[1])
 from fake_node import STATUS, FakeNode
 from gridnode.control.door_server import serve_door
+from gridnode.control.schema import NodeStatus
 from gridnode.core.addresses import parse_address
 async def main():
     async with serve_door(FakeNode(), parse_address(sys.argv[2])):
