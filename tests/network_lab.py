@@ -114,7 +114,8 @@ class Host:
             switch,
         )
         ip("-n", switch, "link", "set", port, "master", "bridge", "up")
-        self.ip("addr", "add", address, "dev", interface)
+        # Looking for somebody else with this IPv6 address would take a second or two.
+        self.ip("addr", "add", address, "dev", interface, *(["nodad"] if ":" in address else []))
         self.ip("link", "set", interface, "up")
 
     def ip(self, *arguments: str) -> None:
