@@ -32,11 +32,9 @@ from typing import Any, cast
 import httpx
 import msgspec
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from gridnode.config import NodeConfig
 from gridnode.control.client import ControlClient
@@ -60,13 +58,15 @@ from gridnode.wire.messages import StepKind
 from gridnode.wire.tensors import TensorHeader
 
 AIM_MS = 1.0
-ROUNDS = 25
+BLOCKS = 4
+BLOCK_ROUNDS = 6
 WARM_UP_TOKENS = 20
 PROMPT = "Once upon a time"
 # ASCII, and `Ġ` for the blank: every token is a whole character, so that every one is in an event of its own.
 LETTERS = [*map(chr, range(33, 127)), "Ġ"]
 # Slower than the door, so that no token waits for the one before.
 STAMP_INTERVAL_S = 0.004
+SPAWN = multiprocessing.get_context("spawn")
 ANYWHERE = Address("127.0.0.1", 0)
 
 Tokens = AsyncGenerator[str, None]
@@ -75,7 +75,14 @@ Ask = Callable[[Address, int], Tokens]
 
 
 def make_model(directory: Path) -> None:
-    """Write a random Llama that never ends by itself; its compute is not the question."""
+    """Write a random Llama that never ends by itself; its compute is not the question.
+
+    Call it in a process of its own: a process full of torch collects garbage for longer, and would make the
+    bare session look slower than it is in a node.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
         vocab_size=len(LETTERS),
         hidden_size=64,
@@ -149,6 +156,7 @@ async def ask_chat(door: Address, num_tokens: int) -> Tokens:
                     yield choice["delta"]["content"]
 
 
+BARE = "bare session"
 DIALECTS: dict[str, Ask] = {"/api/v1/run": ask_run, "/v1/chat/completions": ask_chat}
 
 
@@ -196,17 +204,31 @@ async def time_answer(ask: Ask, door: Address, num_tokens: int) -> list[float]:
     return list(np.diff(arrived_at)[WARM_UP_TOKENS:] * 1e3)
 
 
-async def measure_added(
-    node: Node, door: Address, num_tokens: int
-) -> tuple[list[float], dict[str, list[float]]]:
-    """Return the p50 of each round: of the bare session, and of each dialect."""
-    bare: list[float] = []
-    answers: dict[str, list[float]] = {path: [] for path in DIALECTS}
-    for _ in range(ROUNDS):
-        bare.append(statistics.median(await time_session(node, num_tokens)))
-        for path, ask in DIALECTS.items():
-            answers[path].append(statistics.median(await time_answer(ask, door, num_tokens)))
-    return bare, answers
+@dataclass(frozen=True)
+class Round:
+    """One answer or session, in milliseconds per token."""
+
+    p50_ms: float
+    mean_ms: float
+
+    @classmethod
+    def of(cls, times_ms: Sequence[float]) -> Round:
+        return cls(statistics.median(times_ms), statistics.fmean(times_ms))
+
+
+async def measure_added(node: Node, door: Address, num_tokens: int) -> dict[str, list[Round]]:
+    """Return the rounds of the bare session and of each dialect, which take turns in blocks."""
+    rounds: dict[str, list[Round]] = {BARE: [], **{path: [] for path in DIALECTS}}
+    for _ in range(BLOCKS):
+        for what, measured in rounds.items():
+            for number in range(BLOCK_ROUNDS):
+                if what == BARE:
+                    found = Round.of(await time_session(node, num_tokens))
+                else:
+                    found = Round.of(await time_answer(DIALECTS[what], door, num_tokens))
+                if number:  # the first one finds links and caches that were idle
+                    measured.append(found)
+    return rounds
 
 
 # --- 2. from the token to the reader ---
@@ -257,9 +279,7 @@ def serve_stamps(pipe: Connection, status: bytes) -> None:
 async def measure_delivery(status: NodeStatus, num_tokens: int) -> dict[str, list[float]]:
     """Return the milliseconds from saying a token to reading it, for each dialect."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=serve_stamps, args=(theirs, msgspec.json.encode(status))
-    )
+    process = SPAWN.Process(target=serve_stamps, args=(theirs, msgspec.json.encode(status)))
     process.start()
     try:
         door = parse_address(await asyncio.to_thread(ours.recv))
@@ -321,17 +341,21 @@ def percentiles(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} / {float(np.percentile(values, 99)):.2f}"
 
 
-def show_added(console: Console, bare: list[float], answers: dict[str, list[float]]) -> None:
-    """Print what the door adds."""
-    table = Table(title=f"Milliseconds per token, median of {ROUNDS} rounds' medians")
-    for column in ("", "per token", "added by the door", f"aim below {AIM_MS:g} ms"):
+def show_added(console: Console, rounds: dict[str, list[Round]]) -> None:
+    """Print what the door adds: at the median, and in the rounds that other programs disturbed least."""
+    table = Table(title=f"Milliseconds per token, {len(rounds[BARE])} rounds")
+    for column in ("", "p50", "added by the door", "quietest round", "added by the door"):
         table.add_column(column, justify="right" if column else "left")
-    table.add_row("bare session", f"{statistics.median(bare):.2f}", "", "")
-    for path, times_ms in answers.items():
-        added = statistics.median(a - b for a, b in zip(times_ms, bare, strict=True))
-        verdict = "met" if added < AIM_MS else "missed"
-        table.add_row(path, f"{statistics.median(times_ms):.2f}", f"{added:.2f}", verdict)
+    bare = rounds[BARE]
+    quiet_ms = min(r.mean_ms for r in bare)
+    table.add_row(BARE, f"{statistics.median(r.p50_ms for r in bare):.2f}", "", f"{quiet_ms:.2f}", "")
+    for path in DIALECTS:
+        p50_ms = statistics.median(r.p50_ms for r in rounds[path])
+        added_ms = p50_ms - statistics.median(r.p50_ms for r in bare)
+        mean_ms = min(r.mean_ms for r in rounds[path])
+        table.add_row(path, f"{p50_ms:.2f}", f"{added_ms:.2f}", f"{mean_ms:.2f}", f"{mean_ms - quiet_ms:.2f}")
     console.print(table)
+    console.print(f"the aim is less than {AIM_MS:g} ms")
 
 
 def show_delivery(console: Console, delivery: dict[str, list[float]]) -> None:
@@ -368,7 +392,7 @@ async def measure(
         await client.wait_ready(timeout_s=120)
         status = await client.status()
     async with client_node(directory / "client", parse_address(hop["listen"])) as node:
-        show_added(console, *await measure_added(node, door, options.tokens + WARM_UP_TOKENS))
+        show_added(console, await measure_added(node, door, options.tokens + WARM_UP_TOKENS))
     show_delivery(console, await measure_delivery(status, options.tokens + WARM_UP_TOKENS))
     for path in DIALECTS:
         tally, computed = await measure_streams(
@@ -393,7 +417,9 @@ def main() -> None:
     cache_tokens = str(options.streams * (options.answer_tokens + 64) + 2048)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
-        make_model(directory / "bench")
+        making = SPAWN.Process(target=make_model, args=(directory / "bench",))
+        making.start()
+        making.join()
         serving = ("--model", str(directory / "bench"), "--quantize", "none", "--executor", "torch")
         limits = ("--threads", "1", "--cache-tokens", cache_tokens)
         with (
