@@ -51,11 +51,27 @@ class RouteRequest:
     cache_tokens: int
     """Tokens to lease at every hop."""
 
+    part: Span | None = None
+    """Blocks to run on hidden states; None is the whole model, from token ids to logits."""
+
     avoid: frozenset[PeerId] = frozenset()
     """Peers that failed this session."""
 
     pinned: tuple[PeerId, ...] = ()
     """If not empty, the only peers to use."""
+
+    @property
+    def span(self) -> Span:
+        """The blocks that the route covers."""
+        return self.part or Span(0, self.num_blocks)
+
+    def begins_at(self, serving: Serving) -> bool:
+        """Return whether a route may begin at a peer that serves `serving`."""
+        return self.part is not None or serving.has_embeddings
+
+    def ends_at(self, serving: Serving) -> bool:
+        """Return whether a route may end there."""
+        return self.part is not None or serving.has_head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,28 +172,34 @@ def _longest_session(allowed: Mapping[PeerId, Serving], num_blocks: int) -> int:
 
 
 def _missing(allowed: Mapping[PeerId, Serving], request: RouteRequest) -> tuple[tuple[int, int], ...]:
-    missing = [(gap.start, gap.end) for gap in gaps((s.span for s in allowed.values()), request.num_blocks)]
-    last = request.num_blocks - 1
-    if not missing and not any(s.has_embeddings and 0 in s.span for s in allowed.values()):
-        missing.append((0, 1))
-    if not missing and not any(s.has_head and last in s.span for s in allowed.values()):
+    span = request.span
+    spans = [s.span for s in allowed.values()]
+    missing = [
+        (max(gap.start, span.start), min(gap.end, span.end))
+        for gap in gaps(spans, request.num_blocks)
+        if gap.start < span.end and gap.end > span.start
+    ]
+    last = span.end - 1
+    if not missing and not any(request.begins_at(s) and span.start in s.span for s in allowed.values()):
+        missing.append((span.start, span.start + 1))
+    if not missing and not any(request.ends_at(s) and last in s.span for s in allowed.values()):
         missing.append((last, last + 1))
     return tuple(missing)
 
 
 def _cheapest(servings: Mapping[PeerId, Serving], request: RouteRequest, links: Links) -> _Path | None:
     paths: list[_Path] = []
-    for block_index in range(request.num_blocks):
+    for block_index in request.span:
         holders = {key: s for key, s in servings.items() if block_index in s.span}
-        if block_index == 0:
+        if block_index == request.span.start:
             paths = [
                 _Path(
                     links.one_way_s(None, key) + HOP_OVERHEAD_S + s.decode_block_s,
                     key,
-                    (Hop(key, Span(0, 1)),),
+                    (Hop(key, Span(block_index, block_index + 1)),),
                 )
                 for key, s in holders.items()
-                if s.has_embeddings
+                if request.begins_at(s)
             ]
         else:
             paths = (
@@ -185,7 +207,7 @@ def _cheapest(servings: Mapping[PeerId, Serving], request: RouteRequest, links: 
             )
         if not paths:
             return None
-    ends = [path for path in paths if servings[path.peer_id].has_head]
+    ends = [path for path in paths if request.ends_at(servings[path.peer_id])]
     return min(ends, key=lambda p: p.cost_s + links.one_way_s(p.peer_id, None), default=None)
 
 

@@ -80,7 +80,7 @@ class TorchSpan:
         self._quantization = quantization
         self._has_embeddings = span.start == 0
         self._has_head = span.end == facts.num_blocks
-        self._model: Any = _empty_model(checkpoint.config, span, self._dtype)
+        self._model: Any = empty_model(checkpoint.config, span, self._dtype)
         with returning_memory():
             self._load(checkpoint, on_block)
         self._views: dict[tuple[Span, bool], Any] = {}
@@ -140,7 +140,7 @@ class TorchSpan:
             embedded: torch.Tensor = self._model.get_input_embeddings()(torch.from_numpy(step.token_ids))
             return embedded
         assert step.hidden is not None
-        return _to_torch(step.hidden).to(self._dtype)
+        return to_torch(step.hidden).to(self._dtype)
 
     def _view(self, span: Span, *, with_norm: bool) -> Any:
         """Return a model of the blocks of `span` alone; it shares every weight with the whole one."""
@@ -203,7 +203,7 @@ class TorchSpan:
             quantized.bias = module.bias  # filled by its own tensor, before or after
             setattr(self._model.get_submodule(parent), child, quantized)
             return
-        parameter = nn.Parameter(_to_torch(tensor).to(self._dtype), requires_grad=False)
+        parameter = nn.Parameter(to_torch(tensor).to(self._dtype), requires_grad=False)
         setattr(module, attribute, parameter)
 
     def _check_complete(self, local: str, block_index: int) -> None:
@@ -213,7 +213,7 @@ class TorchSpan:
             raise BadCheckpoint(f"block {block_index} lacks {missing[0]!r}; fetch the checkpoint again")
 
 
-def _empty_model(config: dict[str, Any], span: Span, dtype: torch.dtype) -> Any:
+def empty_model(config: dict[str, Any], span: Span, dtype: torch.dtype) -> Any:
     """Return a model of as many blocks as `span` without weights."""
     family = config["model_type"]
     try:
@@ -257,7 +257,7 @@ def _shallow_copy(module: Any) -> Any:
     return shallow
 
 
-def _to_torch(array: Array) -> torch.Tensor:
+def to_torch(array: Array) -> torch.Tensor:
     """Return a tensor that shares memory with `array`; torch and numpy spell bfloat16 differently."""
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)

@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from gridnode.control.schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
-from gridnode.core.sampling import GREEDY
 from gridnode.errors import BadInput, ContextFull
 from gridnode.node.embedding import embed_tokens
 from gridnode.node.model_access import ModelAccess
@@ -75,7 +74,7 @@ class Answering:
             raise ContextFull(longest, context_tokens)
         vectors = []
         for token_ids in given:
-            opener = self._models.opener(model, num_blocks, max_tokens=len(token_ids), sampling=GREEDY)
+            opener = self._models.opener(model, num_blocks, max_tokens=len(token_ids))
             vectors.append(tuple((await embed_tokens(opener, token_ids)).tolist()))
         return Embedded(model=model.name, vectors=tuple(vectors), prompt_tokens=sum(map(len, given)))
 

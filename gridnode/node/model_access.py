@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from gridnode.core.announcements import PeerState
 from gridnode.core.ids import ModelId
 from gridnode.core.routing import Route
-from gridnode.core.sampling import SamplingParams
-from gridnode.core.spans import gaps
+from gridnode.core.sampling import GREEDY, SamplingParams
+from gridnode.core.spans import Span, gaps
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput, ModelLoading, ModelUnknown, NoRoute
 from gridnode.node.links import Links
@@ -75,7 +75,7 @@ class ModelAccess:
             await self._on_unknown(wanted)
         raise ModelUnknown(f"nobody in the swarm serves {wanted or 'a model'}; served now: {known}")
 
-    def route(self, model: ModelId, num_blocks: int) -> Route:
+    def route(self, model: ModelId, num_blocks: int, part: Span | None = None) -> Route:
         """Return the route of lowest latency; whether it has room is another question.
 
         Raises:
@@ -84,7 +84,7 @@ class ModelAccess:
         """
         view = self.view()
         try:
-            return view.route(model, num_blocks, cache_tokens=0)
+            return view.route(model, num_blocks, cache_tokens=0, part=part)
         except NoRoute:
             soon = view.swarm.spans(model, states=_SERVING_SOON)
             if gaps(soon, num_blocks):
@@ -97,18 +97,24 @@ class ModelAccess:
                 wanted_blocks=wanted,
             ) from None
 
-    def context_tokens(self, model: ModelId, num_blocks: int) -> int:
-        """Return the longest session that the best route takes.
+    def context_tokens(self, model: ModelId, num_blocks: int, part: Span | None = None) -> int:
+        """Return the longest session that the best route takes, through some blocks or all of them.
 
         Raises:
             NoRoute, ModelLoading: as `route`.
         """
-        return self.view().context_tokens(self.route(model, num_blocks))
+        return self.view().context_tokens(self.route(model, num_blocks, part))
 
     def opener(
-        self, model: ModelId, num_blocks: int, *, max_tokens: int, sampling: SamplingParams
+        self,
+        model: ModelId,
+        num_blocks: int,
+        *,
+        max_tokens: int,
+        sampling: SamplingParams = GREEDY,
+        part: Span | None = None,
     ) -> SessionOpener:
-        """Return what opens sessions of `max_tokens` on `model`."""
+        """Return what opens sessions of `max_tokens` on `model`, or on some blocks of it."""
         return SessionOpener(
             self._links,
             view=self.view,
@@ -117,6 +123,7 @@ class ModelAccess:
             num_blocks=num_blocks,
             max_tokens=max_tokens,
             sampling=sampling,
+            part=part,
         )
 
 

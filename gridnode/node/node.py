@@ -91,16 +91,15 @@ class Node:
             on_change=self._engine_changed,
             on_refused=self._recorder.refused,
         )
-        self._answering = Answering(
-            ModelAccess(
-                self.links,
-                view=self._view,
-                wait_change=self._membership.wait_change,
-                codec=self._texts.codec,
-                on_unknown=self._load_known,
-                loading=self._loading,
-            )
+        self._models = ModelAccess(
+            self.links,
+            view=self._view,
+            wait_change=self._membership.wait_change,
+            codec=self._texts.codec,
+            on_unknown=self._load_known,
+            loading=self._loading,
         )
+        self._answering = Answering(self._models)
 
     @property
     def peer_id(self) -> PeerId:
@@ -233,6 +232,11 @@ class Node:
         if self.config.log_prompts:
             log_texts(request.texts)
         return await self._answering.embed(request)
+
+    @property
+    def models(self) -> ModelAccess:
+        """The models of the swarm, for those who run blocks of them themselves."""
+        return self._models
 
     async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
         """Return the tokens of a prompt; see `NodeControl.tokenize`."""

@@ -11,6 +11,7 @@ from gridnode.core.announcements import PeerState
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.core.routing import Route
 from gridnode.core.sampling import SamplingParams
+from gridnode.core.spans import Span
 from gridnode.errors import ErrorCode, GridError, NoCapacity, PeerLost, PeerRefused
 from gridnode.node.links import Links
 from gridnode.node.remote_session import RemoteSession, SessionPlan
@@ -44,6 +45,8 @@ class SessionOpener:
     Args:
         view: Returns the swarm as it is now.
         wait_change: Returns once the view may have changed.
+        max_tokens: Positions to lease.
+        part: Blocks to run on hidden states; None is the whole model.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class SessionOpener:
         num_blocks: int,
         max_tokens: int,
         sampling: SamplingParams,
+        part: Span | None = None,
     ) -> None:
         self._links = links
         self._view = view
@@ -64,6 +68,7 @@ class SessionOpener:
         self._num_blocks = num_blocks
         self._max_tokens = max_tokens
         self._sampling = sampling
+        self._part = part
         self._failed: dict[PeerId, int] = {}
         """Peers to avoid, with the sequence number of their newest announcement at that time."""
 
@@ -132,7 +137,9 @@ class SessionOpener:
         avoid = frozenset(
             peer_id for peer_id, seen in self._failed.items() if view.swarm.sequences.get(peer_id, 0) <= seen
         )
-        return view.route(self._model, self._num_blocks, cache_tokens=self._max_tokens, avoid=avoid)
+        return view.route(
+            self._model, self._num_blocks, cache_tokens=self._max_tokens, part=self._part, avoid=avoid
+        )
 
     def _plan(self, route: Route) -> SessionPlan:
         return SessionPlan(

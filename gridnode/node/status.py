@@ -16,6 +16,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
 from gridnode.core.routing import Route, RouteRequest, announced_links, expected_step_s, lowest_latency_route
+from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
 from gridnode.errors import NoCapacity
 from gridnode.net.transport import Connection
@@ -45,15 +46,18 @@ class SwarmView:
         num_blocks: int,
         *,
         cache_tokens: int,
+        part: Span | None = None,
         avoid: frozenset[PeerId] = frozenset(),
     ) -> Route:
-        """Return the route of lowest latency for a session of `cache_tokens`.
+        """Return the route of lowest latency for a session of `cache_tokens`; see `RouteRequest`.
 
         Raises:
             NoRoute, CacheFull: as `lowest_latency_route`.
         """
         announcements = self.swarm.serving(model)
-        request = RouteRequest(model=model, num_blocks=num_blocks, cache_tokens=cache_tokens, avoid=avoid)
+        request = RouteRequest(
+            model=model, num_blocks=num_blocks, cache_tokens=cache_tokens, part=part, avoid=avoid
+        )
         return lowest_latency_route(announcements, request, announced_links(announcements, self.rtts()))
 
     def hops(self, route: Route) -> tuple[HopStatus, ...]:
