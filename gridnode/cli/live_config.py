@@ -26,7 +26,7 @@ class LiveConfig:
 
     def __init__(self, flags: Layer, *, is_terminal: bool) -> None:
         self._flags = flags
-        self._is_terminal = is_terminal
+        self.is_terminal = is_terminal
         self.present = self._read()
         self._state_dir = self.present.state_dir  # a running node does not move
 
@@ -39,7 +39,7 @@ class LiveConfig:
         Raises:
             BadInput: the file cannot be written.
         """
-        usual = LogLevel.WARNING if self._is_terminal else LogLevel.INFO
+        usual = LogLevel.WARNING if self.is_terminal else LogLevel.INFO
         plan = LogPlan(
             level=self.present.log_level or usual,
             format=self.present.log_format,

@@ -16,6 +16,7 @@ from rich.status import Status
 
 from gridnode.cli.ending import INTERRUPTED
 from gridnode.cli.first_key import make_first_key
+from gridnode.cli.json_lines import json_console
 from gridnode.cli.live_config import LiveConfig
 from gridnode.cli.news import Doorstep, banner, news, spinner_text
 from gridnode.cli.service_manager import ServiceManager
@@ -31,6 +32,7 @@ from gridnode.control.swarm_monitor import SwarmMonitor
 from gridnode.core.addresses import Address, at_home, is_loopback
 from gridnode.engine.model_use import using
 from gridnode.errors import GridError
+from gridnode.logs import LogFormat
 from gridnode.net.interfaces import reachable_addresses
 from gridnode.node.node import Node
 from gridnode_web.pages import make_pages
@@ -61,8 +63,8 @@ def serve(
     Raises:
         GridError: the node cannot start or go on.
     """
-    console = stderr()
-    config = LiveConfig(flags, is_terminal=console.is_terminal)
+    config = LiveConfig(flags, is_terminal=stderr().is_terminal)
+    console = json_console() if config.present.log_format is LogFormat.JSON else stderr()
     with state_lock(config.present.state_dir), using(config.present.model):
         config.start_logging()
         config.warn_of_strange_variables()
@@ -89,7 +91,7 @@ async def _serve(
     stop = asyncio.Event()
     _stop_on_signals(stop)
     node = Node(config.present)
-    if not console.is_terminal:
+    if not config.is_terminal:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, config.reload, node)
     listening = asyncio.Event()
     async with _until_left(stop_with_stdin, stop), contextlib.AsyncExitStack() as door:

@@ -8,8 +8,12 @@ import textwrap
 
 
 def field_docs(record: type) -> dict[str, str]:
-    """Return the docstring under each field of `record` that has one, on one line."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(record))).body
+    """Return the docstring under each field of `record` that has one; none without its source."""
+    try:
+        source = inspect.getsource(record)
+    except OSError:  # compiled files alone
+        return {}
+    (tree,) = ast.parse(textwrap.dedent(source)).body
     assert isinstance(tree, ast.ClassDef)
     found = {}
     for statement, after in zip(tree.body, tree.body[1:], strict=False):

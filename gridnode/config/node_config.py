@@ -128,9 +128,7 @@ class NodeConfig:
     )
     """Least level that is logged."""
 
-    log_format: LogFormat = field(
-        default=LogFormat.HUMAN, metadata=key("log", "format", flag="--log-format", live=True)
-    )
+    log_format: LogFormat = field(default=LogFormat.HUMAN, metadata=key("log", "format", flag="--log-format"))
     """Form of the log on stderr: lines for people, or one JSON object a line."""
 
     log_prompts: bool = field(default=False, metadata=key("log", "prompts", flag="--log-prompts"))

@@ -140,6 +140,24 @@ def test_a_second_node_on_the_same_directory_names_the_process_that_holds_it(tmp
         assert told["event"] == "listening"
 
 
+def test_standard_error_is_json_if_that_was_asked_for(tmp_path: Path) -> None:
+    local = ("--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--no-mdns", "--state-dir", str(tmp_path))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gridnode", "up", "--json", "--log-format", "json", *local],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        _, err = process.communicate(timeout=PATIENCE_S)
+    messages = [json.loads(line)["message"] for line in err.splitlines()]
+    assert any(message.startswith("listen ") for message in messages)
+    assert any(message.startswith("leaving ") for message in messages)
+
+
 def test_a_reload_takes_over_what_is_live_and_tells_of_the_rest(tmp_path: Path) -> None:
     file, log = tmp_path / "config.toml", tmp_path / "state" / LOG_FILE
     file.write_text("[node]\nname = 'Ada'\n")
