@@ -21,6 +21,8 @@ METER_WIDTH = 8
 # Below this width the meter's bar gives its place to the route.
 ROOMY_WIDTH = 100
 NEW_LINE_KEYS = ("ctrl+j", "shift+enter", "alt+enter")
+# A lost hop is replaced and replayed within this time as a rule; beyond it people wonder.
+QUIET_S = 3
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
@@ -63,11 +65,19 @@ class ChatHint(Widget):
     num_ticks: reactive[int] = reactive(0)
     """Tenths of a second that it is going on."""
 
+    num_quiet_ticks = 0
+    """Tenths of a second since `doing` changed."""
+
     def on_mount(self) -> None:
         """Begin to count."""
         self.set_interval(0.1, self._tick)
 
+    def watch_doing(self) -> None:
+        """Note that something happened."""
+        self.num_quiet_ticks = 0
+
     def _tick(self) -> None:
+        self.num_quiet_ticks += 1
         self.num_ticks = self.num_ticks + 1 if self.doing else 0
 
     def render(self) -> Text:
@@ -75,8 +85,10 @@ class ChatHint(Widget):
         if not self.doing:
             return Text(self.text, no_wrap=True, overflow="ellipsis")
         spinner = SPINNER[self.num_ticks % len(SPINNER)]
-        lasting = format_seconds(self.num_ticks // 10)
-        return Text(f"{spinner} {self.doing}, {lasting} · Esc cancels", no_wrap=True, overflow="ellipsis")
+        quiet_s = self.num_quiet_ticks // 10
+        quiet = f", nothing new for {format_seconds(quiet_s)}" if quiet_s >= QUIET_S else ""
+        text = f"{spinner} {self.doing}, {format_seconds(self.num_ticks // 10)}{quiet} · Esc cancels"
+        return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 class ChatInput(TextArea):

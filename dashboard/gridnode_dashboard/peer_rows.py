@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from gridnode.control.schema import PeerStatus
+from gridnode.control.schema import PeerStatus, ServingStatus
 from gridnode_dashboard.block_ruler import state_cell
 from gridnode_dashboard.formatting import format_context, format_milliseconds, plain, short_name
 
@@ -38,17 +38,24 @@ def _blocks(peer: PeerStatus) -> str:
     return f"{peer.serving.start}:{peer.serving.end}" if peer.serving else "-"
 
 
+def _online(peer: PeerStatus) -> ServingStatus | None:
+    """Return what a node serves now: what one that loads tells of its cache and speed is a guess."""
+    return peer.serving if peer.state == "online" else None
+
+
 def _free(peer: PeerStatus) -> str:
-    serving = peer.serving
+    serving = _online(peer)
     return format_context(serving.free_cache_tokens, serving.total_cache_tokens) if serving else "-"
 
 
 def _sessions(peer: PeerStatus) -> str:
-    return str(peer.serving.open_sessions) if peer.serving else "-"
+    serving = _online(peer)
+    return str(serving.open_sessions) if serving else "-"
 
 
 def _speed(peer: PeerStatus) -> str:
-    return f"{peer.serving.decode_tokens_per_s:.0f}" if peer.serving else "-"
+    serving = _online(peer)
+    return f"{serving.decode_tokens_per_s:.0f}" if serving else "-"
 
 
 def _link(peer: PeerStatus) -> str:
@@ -59,9 +66,9 @@ COLUMNS = (
     Column("NODE", _node, lambda p: (not p.is_self, p.short)),
     Column("STATE", _state, lambda p: (p.state != "online", p.state)),
     Column("BLOCKS", _blocks, lambda p: (p.serving.start, p.serving.end) if p.serving else (NOWHERE, 0)),
-    Column("FREE", _free, lambda p: -p.serving.free_cache_tokens if p.serving else 1),
-    Column("SESS", _sessions, lambda p: -p.serving.open_sessions if p.serving else 1),
-    Column("T/S", _speed, lambda p: -p.serving.decode_tokens_per_s if p.serving else 1.0),
+    Column("FREE", _free, lambda p: -s.free_cache_tokens if (s := _online(p)) else 1),
+    Column("SESS", _sessions, lambda p: -s.open_sessions if (s := _online(p)) else 1),
+    Column("T/S", _speed, lambda p: -s.decode_tokens_per_s if (s := _online(p)) else 1.0),
     Column("LINK ms", _link, lambda p: (p.rtt_s is None, p.rtt_s or 0.0)),
     Column("NAME", lambda p: short_name(p.public_name), lambda p: (not p.public_name, p.public_name.lower())),
 )

@@ -20,7 +20,7 @@ from gridnode.control.schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull, KeyRefused
 from gridnode_dashboard.chat_app import MAX_SHOWN_PARTS, ChatApp
-from gridnode_dashboard.chat_widgets import ChatHeader, ChatInput
+from gridnode_dashboard.chat_widgets import QUIET_S, ChatHeader, ChatHint, ChatInput
 from gridnode_dashboard.conversation import Conversation
 from gridnode_dashboard.starting import NodeStarter, StartOffer
 
@@ -89,6 +89,21 @@ def test_a_lost_hop_is_one_line_and_the_new_route() -> None:
         await until(lambda: "12.5 ms" in notes(app))
 
     chat(FakeNode(reroute_after=1), steps)
+
+
+def test_a_silent_answer_says_for_how_long() -> None:
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        hint = app.query_one(ChatHint)
+        await enter(app, pilot, "hi")
+        await until(lambda: hint.doing.startswith("writing"))
+        assert "nothing new" not in hint.render().plain
+        hint.num_quiet_ticks = 10 * QUIET_S
+        assert "nothing new for 3 s" in hint.render().plain
+        await pilot.press("escape")
+        await until(lambda: not hint.doing)
+        assert hint.render().plain == ChatHint.IDLE
+
+    chat(FakeNode(hang_after=1), steps)
 
 
 def test_several_lines_are_one_question() -> None:
