@@ -16,7 +16,16 @@ from gridnode.config import DEFAULT_API
 from gridnode.control.client_key import client_key
 from gridnode.control.door_errors import ErrorAnswer, ErrorBody, restore_error
 from gridnode.control.readiness import Readiness
-from gridnode.control.schema import AnswerEvent, Failed, Finished, GenerateRequest, NodeStatus, PauseRequest
+from gridnode.control.schema import (
+    AnswerEvent,
+    Embedded,
+    EmbedRequest,
+    Failed,
+    Finished,
+    GenerateRequest,
+    NodeStatus,
+    PauseRequest,
+)
 from gridnode.control.server_sent import EventReader
 from gridnode.core.addresses import Address, at_home, is_unspecified
 from gridnode.errors import NotRunning, PeerLost, ProtocolError
@@ -74,6 +83,16 @@ class ControlClient:
         """
         async with self._open("GET", "/api/v1/status") as response:
             return _decode(await self._checked(response), NodeStatus)
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """Return a vector for each text. Cancelling cancels the work.
+
+        Raises:
+            NotRunning: no node answers.
+            GridError: as `NodeControl.embed`.
+        """
+        async with self._open("POST", "/api/v1/embed", msgspec.json.encode(request)) as response:
+            return _decode(await self._checked(response), Embedded)
 
     async def pause(self, request: PauseRequest) -> NodeStatus:
         """Let the node serve no blocks for a while; return its new status.

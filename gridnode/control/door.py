@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import get_args
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,11 +31,11 @@ from gridnode.control.pause_routes import make_pause_routes
 from gridnode.control.petals.routes import make_petals_routes
 from gridnode.control.readiness import Readiness, readiness
 from gridnode.control.refusals import refuse_at
-from gridnode.control.schema import GenerateEvent, GenerateRequest, NodeStatus
+from gridnode.control.schema import Embedded, EmbedRequest, GenerateEvent, GenerateRequest, NodeStatus
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
 from gridnode.control.swarm_routes import make_swarm_routes
-from gridnode.errors import ErrorCode, GridError
+from gridnode.errors import BadInput, ErrorCode, GridError
 
 
 def create_door(
@@ -80,6 +81,13 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
             control.generate(wanted), encoder=EventEncoder(), closing=request.app.state.closing
         )
 
+    async def embed(request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(await read_body(request), type=EmbedRequest)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise BadInput(f"the request cannot be used: {exc}") from exc
+        return json_response(await control.embed(wanted))
+
     return [
         Operation("GET", "/health", health, summary="Tell that the process lives", answer=dict[str, bool]),
         Operation("GET", "/ready", ready, summary="Tell whether the node does its work", answer=Readiness),
@@ -92,6 +100,14 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
             summary="Answer a prompt or a conversation as events",
             body=GenerateRequest,
             events=get_args(GenerateEvent),
+        ),
+        Operation(
+            "POST",
+            "/api/v1/embed",
+            embed,
+            summary="Turn texts into vectors",
+            body=EmbedRequest,
+            answer=Embedded,
         ),
         *make_openai_routes(control),
         *make_anthropic_routes(control),

@@ -33,6 +33,7 @@ _CHAT_PATHS = frozenset(
         "/api/show",
         "/api/tags",
         "/api/version",
+        "/api/v1/embed",
         "/api/v1/generate",
         "/api/v1/run",
         "/api/v1/version",
