@@ -75,7 +75,13 @@ def peer(
         version="0.1.0",
         state=state,
         is_self=number == 0,
-        path="self" if number == 0 else "none" if state == "unreachable" else "direct",
+        path="self"
+        if number == 0
+        else "none"
+        if state == "unreachable"
+        else "lan"
+        if number % 3 == 1
+        else "direct",
         address="127.0.0.1:7338" if number == 0 else f"192.0.2.{number % 250 + 1}:7338",
         rtt_s=None if number == 0 or state == "unreachable" else rtt_s,
         serving=ServingStatus(

@@ -26,6 +26,14 @@ pytestmark = pytest.mark.browser
 # The aim of the first paint, with room for a machine that runs other tests beside this one.
 FIRST_PAINT_MS = 500
 SLOW_MACHINE = 4
+# The page may be loaded before it is painted.
+PAINTED = """() => new Promise((done) => {
+    const observer = new PerformanceObserver((entries) => {
+        const [painted] = entries.getEntriesByName("first-contentful-paint");
+        if (painted) done(painted.startTime);
+    });
+    observer.observe({ type: "paint", buffered: true });
+})"""
 PAGES = {"swarm": "/", "node": "/node/{peer}", "contributors": "/contributors", "activity": "/activity"}
 
 
@@ -95,9 +103,7 @@ def test_five_hundred_nodes_are_painted_at_once(
         async with browser.visiting(lively(large_swarm(500)), "/") as visit:
             # The second load has a warm process, as a reader's browser does.
             await visit.page.reload()
-            first_paint_ms = await visit.page.evaluate(
-                "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-            )
+            first_paint_ms = await visit.page.evaluate(PAINTED)
             record_property("first_paint_ms", first_paint_ms)
             print(f"first contentful paint with 500 nodes: {first_paint_ms:.0f} ms")
             assert first_paint_ms < FIRST_PAINT_MS * SLOW_MACHINE
@@ -165,7 +171,8 @@ def test_what_changes_comes_by_itself_and_what_is_open_stays_open(browser: Share
 def test_hostile_names_stay_text(browser: SharedBrowser) -> None:
     async def scenario() -> None:
         node = lively(hostile_swarm())
-        for path in ["/", "/contributors", "/activity", *(f"/node/{p.peer_id}" for p in node.current.peers)]:
+        # The unit tests look at the page of every one of them.
+        for path in ["/", "/contributors", "/activity", f"/node/{node.current.peers[1].peer_id}"]:
             async with browser.visiting(node, path) as visit:
                 node.become(replace(node.current, uptime_s=node.current.uptime_s + 1))
                 await visit.page.wait_for_function(

@@ -3,7 +3,7 @@
 import { Idiomorph } from "./vendor/idiomorph.esm.js";
 import { windowStart, fitWindow, onWindowWanted } from "./rows.js";
 
-const MIN_INTERVAL_MS = 400; // between two loads of the page
+const MIN_INTERVAL_MS = 500; // between two loads of the page
 const MAX_SHARE = 1 / 8; // of the time spent loading: a busy node is asked less often
 const PATIENCE_MS = 1500; // a node that is asked to restart is back by then, and nobody need know
 
