@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
@@ -46,25 +47,33 @@ class StatusFeed:
             brief: Tell that the status changed, and not what it is.
         """
         ending = asyncio.create_task(closing.wait(), name="node-stops")
+        change: asyncio.Task[None] | None = None
+        told_at = float("-inf")
         try:
             yield b"retry: %d\n\n" % RETRY_MS
-            yield self._event(brief)
             while not closing.is_set():
+                # Listen first and look then: what changes in between comes with the next event.
                 change = asyncio.create_task(self._control.wait_change(), name="status-changes")
-                try:
-                    await asyncio.wait(
-                        {change, ending}, timeout=self._keep_alive_s, return_when=asyncio.FIRST_COMPLETED
-                    )
-                finally:
-                    change.cancel()
-                if not change.done():
-                    yield KEEP_ALIVE
-                    continue
-                # What changes in the meantime is part of the next event. `_event` may be that old at most.
-                await asyncio.wait({ending}, timeout=self._min_interval_s)
+                await asyncio.sleep(0)
                 yield self._event(brief)
+                told_at = time.monotonic()
+                while not await self._happened(change, ending):
+                    yield KEEP_ALIVE
+                # What changes in the meantime is part of the next event. The status is shared and may be
+                # an interval old; what says only that it changed comes at once after a quiet time.
+                quiet_s = time.monotonic() - told_at if brief else 0.0
+                await asyncio.wait({ending}, timeout=max(0.0, self._min_interval_s - quiet_s))
         finally:
             ending.cancel()
+            if change is not None:
+                change.cancel()
+
+    async def _happened(self, change: asyncio.Task[None], ending: asyncio.Task[Literal[True]]) -> bool:
+        """Wait for a change or for the end; return False if neither came before it is time to say so."""
+        done, _ = await asyncio.wait(
+            {change, ending}, timeout=self._keep_alive_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        return bool(done)
 
     def _event(self, brief: bool) -> bytes:
         if brief:

@@ -85,3 +85,16 @@ def test_many_changes_make_few_events() -> None:
             assert (await following).open_sessions == 19
 
     asyncio.run(scenario())
+
+
+def test_a_change_while_an_event_is_sent_is_not_lost() -> None:
+    async def scenario() -> None:
+        node = FakeNode()
+        async with aclosing(feed(node).events(closing=asyncio.Event(), brief=False)) as events:
+            await anext(events)
+            await next_status(events)
+            node.become(replace(STATUS, open_sessions=7))  # the reader has not asked for more yet
+            async with asyncio.timeout(5):
+                assert (await next_status(events)).open_sessions == 7
+
+    asyncio.run(scenario())
