@@ -21,10 +21,13 @@ TURN = "Human: What is the capital of France?###Assistant:"
 
 @pytest.fixture
 def socket(demo_swarm: ServedSwarm) -> Iterator[ClientConnection]:
-    url = demo_swarm.url.replace("http://", "ws://")
-    with connect(f"{url}/api/v2/generate", proxy=None) as found:
+    with open_socket(demo_swarm) as found:
         yield found
     demo_swarm.wait_nothing_leased()
+
+
+def open_socket(swarm: ServedSwarm) -> ClientConnection:
+    return connect(f"{swarm.url.replace('http', 'ws', 1)}/api/v2/generate", proxy=None)
 
 
 def say(socket: ClientConnection, **message: Any) -> dict[str, Any]:
@@ -74,12 +77,12 @@ def test_a_turn_is_streamed_until_its_stop(socket: ClientConnection) -> None:
 
 
 @pytest.mark.client("websockets", SOCKET)
-def test_one_token_at_a_time_says_the_same_as_many(socket: ClientConnection) -> None:
+def test_one_token_at_a_time_says_the_same_as_many(demo_swarm: ServedSwarm, socket: ClientConnection) -> None:
     say(socket, type="open_inference_session", max_length=512)
     pieces = turn(socket, inputs="The capital of France is", max_new_tokens=1, do_sample=0)
     for _ in range(5):
         pieces += turn(socket, max_new_tokens=1, do_sample=0)
-    with connect(socket.request.headers["Host"].join(["ws://", "/api/v2/generate"]), proxy=None) as other:
+    with open_socket(demo_swarm) as other:
         say(other, type="open_inference_session", max_length=512)
         (whole,) = turn(other, inputs="The capital of France is", max_new_tokens=6, do_sample=0)
     assert text_of(pieces) == whole["outputs"]
