@@ -8,7 +8,7 @@ import os
 from gridnode.config import NodeConfig
 from gridnode.config.layers import Layer, to_node_config
 from gridnode.config.settings import settings
-from gridnode.config.sources import read_sources, strange_variables
+from gridnode.config.sources import ONLY_FILE_VARIABLE, read_sources, strange_variables, user_file
 from gridnode.errors import BadInput
 from gridnode.logs import LOG_FILE, LogLevel, LogPlan, apply_plan
 from gridnode.node.node import Node
@@ -51,7 +51,9 @@ class LiveConfig:
             raise BadInput(f"cannot write the log {plan.file}: {exc.strerror or exc}") from exc
 
     def warn_of_strange_variables(self) -> None:
-        """Log a warning for every variable that looks like a misspelt key."""
+        """Log a warning for every variable that is misspelt, or names a file that is not there."""
+        if ONLY_FILE_VARIABLE in os.environ and not user_file(os.environ).exists():
+            logger.warning("%s names %s, which does not exist", ONLY_FILE_VARIABLE, user_file(os.environ))
         for line in strange_variables(os.environ):
             logger.warning("%s", line)
 
