@@ -31,6 +31,7 @@ RECORDS: dict[str, tuple[type, ...]] = {
     "logs": (json_records.LogRecord,),
     "models": (status_records.Models,),
     "peers": (status_records.Peers,),
+    "ping": (json_records.Pong,),
     "ps": (status_records.Loaded,),
     "pull": (json_records.PulledModel,),
     "rm": (json_records.RemovedModel,),

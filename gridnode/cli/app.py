@@ -19,6 +19,7 @@ from gridnode.cli.models_command import models
 from gridnode.cli.monitor_command import monitor
 from gridnode.cli.pause_commands import down, pause, resume
 from gridnode.cli.peers_command import peers
+from gridnode.cli.ping_command import ping
 from gridnode.cli.ps_command import ps
 from gridnode.cli.pull_command import pull
 from gridnode.cli.rm_command import rm
@@ -45,6 +46,7 @@ _COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "resume": resume,
         "status": status,
         "peers": peers,
+        "ping": ping,
         "ps": ps,
         "logs": logs,
         "top": top,

@@ -176,3 +176,21 @@ class RemovedModel:
 
     name: str
     freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pong:
+    """One line of `ping`."""
+
+    peer_id: str
+    path: str
+    """`lan` on a network of this computer, `direct` beyond it."""
+
+    address: str
+    """Where its packets come from."""
+
+    rtt_s: float | None
+    """Seconds there and back; null if there was no answer."""
+
+    problem: str
+    """Why there was none."""

@@ -25,6 +25,7 @@ from gridnode.control.schema import (
     GenerateRequest,
     NodeStatus,
     PauseRequest,
+    Reachable,
 )
 from gridnode.control.server_sent import EventReader
 from gridnode.core.addresses import Address, at_home, is_unspecified
@@ -113,6 +114,16 @@ class ControlClient:
         """
         async with self._open("POST", "/api/v1/resume") as response:
             return _decode(await self._checked(response), NodeStatus)
+
+    async def reach(self, peer_id: str) -> Reachable:
+        """Let the node ping a peer, by its full id. Cancelling is safe.
+
+        Raises:
+            NotRunning: no node answers.
+            GridError: the node answered with an error.
+        """
+        async with self._open("GET", f"/api/v1/is_reachable/{peer_id}") as response:
+            return _decode(await self._checked(response), Reachable)
 
     async def readiness(self) -> Readiness:
         """Return whether the node does what it is there for. Cancelling is safe.

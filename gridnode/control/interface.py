@@ -33,7 +33,7 @@ class NodeControl(Protocol):
         ...
 
     async def reach(self, peer_id: str) -> float | None:
-        """Return the round-trip time to a peer in seconds, or None if it is connected and not measured yet.
+        """Ping a peer and return the round-trip time in seconds, or None if only that it answers is known.
 
         Dials a peer that is known and not connected. Cancelling is safe.
 

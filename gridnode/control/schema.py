@@ -246,6 +246,21 @@ class NodeStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reachable:
+    """Answer of `GET /api/v1/is_reachable/PEER`."""
+
+    success: bool
+    message: str | None = None
+    """Why not."""
+
+    your_ip: str | None
+    """Address from which the question came."""
+
+    rtt_s: float | None = None
+    """Round-trip time in seconds, measured for this answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
     """A function that the model wants to have called."""
 

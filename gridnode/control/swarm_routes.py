@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.requests import Request
@@ -15,23 +14,9 @@ from gridnode.control.history import Activity, Sample, Work
 from gridnode.control.interface import NodeControl
 from gridnode.control.metrics import render_metrics
 from gridnode.control.operation import Operation
+from gridnode.control.schema import Reachable
 from gridnode.control.state_report import StateReport, report_state
 from gridnode.errors import BadInput, GridError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reachable:
-    """Answer of `GET /api/v1/is_reachable/PEER`."""
-
-    success: bool
-    message: str | None = None
-    """Why not."""
-
-    your_ip: str | None
-    """Address from which the question came."""
-
-    rtt_s: float | None = None
-    """Round-trip time in seconds, if it has been measured."""
 
 
 def make_swarm_routes(control: NodeControl) -> list[BaseRoute]:

@@ -8,6 +8,7 @@ each direction of a connection, so that a test sees the same delays every time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections import deque
@@ -195,6 +196,15 @@ class MemoryConnection(BaseConnection):
     def address(self) -> Address:
         """Where the peer listens."""
         return self._peer.address
+
+    async def ping(self) -> float:
+        """Return how long a message travels there and back; see `gridnode.net.transport.Connection.ping`."""
+        delay_s = self.delay_s() + self.far.delay_s()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self.wait_closed()
+        self._raise_if_gone()
+        return delay_s
 
     def suspect(self) -> None:
         """Do nothing: in memory, a way that is cut is known to be at once."""

@@ -24,6 +24,7 @@ from gridnode.net.base_connection import BaseConnection
 from gridnode.net.certificate import peer_id_of
 from gridnode.net.close_reason import TlsAlert, explain_close
 from gridnode.net.framed_stream import MAX_UNACKED_CONNECTION_BYTES, MAX_UNACKED_STREAM_BYTES, CloseCode
+from gridnode.net.pings import Pings
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.quic_stream import QuicStream
 from gridnode.net.timer import LazyTimer
@@ -98,6 +99,7 @@ class QuicConnection(BaseConnection):
         self._written_bytes = 0  # since all_unacked_bytes() was last counted, plus what it was
         self._waiting_streams: set[QuicStream] = set()
         self._started_at = self._heard_at = self._pinged_at = now_s()
+        self._pings = Pings()
         self._farewell: list[Datagram] = []
         self._farewells_left = _MAX_FAREWELLS
 
@@ -123,6 +125,11 @@ class QuicConnection(BaseConnection):
     def is_client(self) -> bool:
         """Whether this side dialled."""
         return self.quic.configuration.is_client
+
+    async def ping(self) -> float:
+        """Return the seconds to the peer and back; see `gridnode.net.transport.Connection.ping`."""
+        self._raise_if_gone()
+        return await self._pings.ask(self._send_ping, peer=f"node {short(self.peer_id)} at {self.address}")
 
     async def open_stream(self) -> QuicStream:
         """Open a stream; see `gridnode.net.transport.Connection.open_stream`."""
@@ -211,8 +218,7 @@ class QuicConnection(BaseConnection):
 
         self._suspicion = self._loop.call_later(self._settings.suspicion_s, conclude)
         if self.is_established:
-            self.quic.send_ping(0)
-            self.flush()
+            self._send_ping(0)
 
     def keep_alive(self, now: float) -> None:
         """Ping a silent peer; give up one that does not answer. To be called about once a second."""
@@ -232,8 +238,11 @@ class QuicConnection(BaseConnection):
         interval_s = self._settings.busy_ping_interval_s if is_busy else self._settings.idle_ping_interval_s
         if min(silence_s, now - self._pinged_at) >= interval_s:
             self._pinged_at = now
-            self.quic.send_ping(0)
-            self.flush()
+            self._send_ping(0)
+
+    def _send_ping(self, number: int) -> None:
+        self.quic.send_ping(number)
+        self.flush()
 
     # --- for streams ---
 
@@ -322,22 +331,27 @@ class QuicConnection(BaseConnection):
 
     def _handle_events(self) -> None:
         while self._error is None and (event := self.quic.next_event()) is not None:
-            if isinstance(event, events.StreamDataReceived):
-                self._stream_data_received(event)
-            elif isinstance(event, events.StreamReset):
-                self._stream_reset(event.stream_id, event.error_code, has_ended_by_peer=True)
-            elif isinstance(event, events.StopSendingReceived):
-                self._stream_reset(event.stream_id, event.error_code, has_ended_by_peer=False)
-            elif isinstance(event, events.ConnectionIdIssued):
-                self._carrier.route(event.connection_id, self)
-            elif isinstance(event, events.ConnectionIdRetired):
-                self._carrier.unroute(event.connection_id)
-            elif isinstance(event, events.HandshakeCompleted):
-                self._authenticate(event)
-            elif isinstance(event, events.ConnectionTerminated):
-                self._quic_closed(event, [])
+            self._handle_event(event)
         if self._peer_id is not None and not self._established.done() and self.quic.is_confirmed:
             self._become_established()
+
+    def _handle_event(self, event: events.QuicEvent) -> None:
+        if isinstance(event, events.StreamDataReceived):
+            self._stream_data_received(event)
+        elif isinstance(event, events.StreamReset):
+            self._stream_reset(event.stream_id, event.error_code, has_ended_by_peer=True)
+        elif isinstance(event, events.StopSendingReceived):
+            self._stream_reset(event.stream_id, event.error_code, has_ended_by_peer=False)
+        elif isinstance(event, events.PingAcknowledged):
+            self._pings.answered(event.uid)
+        elif isinstance(event, events.ConnectionIdIssued):
+            self._carrier.route(event.connection_id, self)
+        elif isinstance(event, events.ConnectionIdRetired):
+            self._carrier.unroute(event.connection_id)
+        elif isinstance(event, events.HandshakeCompleted):
+            self._authenticate(event)
+        elif isinstance(event, events.ConnectionTerminated):
+            self._quic_closed(event, [])
 
     def _stream_data_received(self, event: events.StreamDataReceived) -> None:
         stream = self._streams.get(event.stream_id)
@@ -407,6 +421,7 @@ class QuicConnection(BaseConnection):
             self._suspicion.cancel()
             self._suspicion = None
         self._waiting_streams.clear()
+        self._pings.fail(error)
         self._fail(error)
         if not self._established.done():
             self._established.set_exception(error)

@@ -96,6 +96,15 @@ class Connection(Protocol):
         """Whether the connection is gone."""
         ...
 
+    async def ping(self) -> float:
+        """Ask the peer for a sign of life and return the seconds until it came. Cancelling is safe.
+
+        Raises:
+            ConnectionClosed: this side closed the connection.
+            PeerLost: the peer or the network ended it, or there was no answer.
+        """
+        ...
+
     def suspect(self) -> None:
         """Take the hint that the peer cannot be reached this way any more: ask, and believe silence soon."""
         ...

@@ -218,14 +218,14 @@ class Node:
         events = self._recorder.follow(self._answering.run(request))
         return logged(request, events) if self.config.log_prompts else events
 
-    async def reach(self, peer_id: str) -> float | None:
-        """Return the round-trip time to a peer; see `NodeControl.reach`."""
+    async def reach(self, peer_id: str) -> float:
+        """Ping a peer; see `NodeControl.reach`."""
         peer = next((p for key, p in self.swarm.peers.items() if show_peer(key) == peer_id), None)
         if peer is None:
             raise PeerLost(f"nobody in the swarm has heard of node {peer_id[:8]}")
         if peer.peer_id == self.peer_id:
             return 0.0
-        return (await self.links.connect(peer.peer_id, peer.announcement.addresses)).rtt_s
+        return await (await self.links.connect(peer.peer_id, peer.announcement.addresses)).ping()
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """Return a vector for each text; see `NodeControl.embed`."""

@@ -592,6 +592,35 @@ def test_too_many_streams_are_refused_until_some_end(world: World) -> None:
     run(main())
 
 
+def test_both_ends_can_ping(world: World) -> None:
+    async def main() -> None:
+        async with pair(world) as ends:
+            for end in ends:
+                first, second = await asyncio.gather(end.ping(), end.ping())
+                assert 0 <= first < TIMEOUT_S
+                assert 0 <= second < TIMEOUT_S
+
+    run(main())
+
+
+def test_a_ping_fails_with_its_connection(world: World) -> None:
+    async def main() -> None:
+        near, far = world.make(), world.make()
+        async with asyncio.TaskGroup() as group:
+            accepting = group.create_task(far.accept())
+            dialled = await near.dial(far.address, peer_id=far.peer_id, timeout_s=TIMEOUT_S)
+        assert accepting.result().peer_id == near.peer_id
+        world.kill(far)
+        with pytest.raises(PeerLost):
+            await dialled.ping()
+        await near.aclose()
+        with pytest.raises(GridError):
+            await dialled.ping()
+        await far.aclose()
+
+    run(main())
+
+
 def test_closed_transport_refuses_everything(world: World) -> None:
     async def main() -> None:
         transport = world.make()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,8 @@ def test_two_computers_find_each_other_share_the_blocks_out_and_answer(
         for answer in answers:
             assert answer.returncode == 0, answer.stderr + logs(*nodes)
         assert answers[0].stdout == answers[1].stdout != ""
+        pinged = nodes[0].host.gridnode("ping", "--count", "1", nodes[1].peer_id[:8])
+        assert re.fullmatch(r"pong from \w{8} by lan 192\.168\.7\.3:7338 in \S+ ms\n", pinged.stdout), pinged
 
 
 def test_swarms_of_different_names_do_not_meet(hosts: tuple[Host, Host, Host]) -> None:
