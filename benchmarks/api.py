@@ -303,6 +303,9 @@ class Tally:
 
     answers: int = 0
     tokens: int = 0
+    took_s: float = 0.0
+    """Until the last answer that began in time had ended."""
+
     texts: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
 
@@ -327,10 +330,12 @@ async def measure_streams(
     tally = Tally()
     async with ControlClient(hop) as client:
         before = (await client.status()).computed_answer_tokens
-        deadline = time.monotonic() + seconds
+        started_at = time.monotonic()
+        deadline = started_at + seconds
         await asyncio.gather(
             *(read_until(deadline, DIALECTS[path], door, num_tokens, tally) for _ in range(streams))
         )
+        tally.took_s = time.monotonic() - started_at
         return tally, (await client.status()).computed_answer_tokens - before
 
 
@@ -344,7 +349,7 @@ def percentiles(values: Sequence[float]) -> str:
 def show_added(console: Console, rounds: dict[str, list[Round]]) -> None:
     """Print what the door adds: at the median, and in the rounds that other programs disturbed least."""
     table = Table(title=f"Milliseconds per token, {len(rounds[BARE])} rounds")
-    for column in ("", "p50", "added by the door", "quietest round", "added by the door"):
+    for column in ("", "p50", "added", "quietest round", "added"):
         table.add_column(column, justify="right" if column else "left")
     bare = rounds[BARE]
     quiet_ms = min(r.mean_ms for r in bare)
@@ -368,15 +373,13 @@ def show_delivery(console: Console, delivery: dict[str, list[float]]) -> None:
     console.print(table)
 
 
-def show_tally(
-    console: Console, path: str, tally: Tally, computed: int, *, num_tokens: int, seconds: float
-) -> None:
+def show_tally(console: Console, path: str, tally: Tally, computed: int, *, num_tokens: int) -> None:
     """Print what arrived and what is missing."""
     # The first token of an answer comes from its prompt, so that the hop computes one step less.
     received = tally.tokens - tally.answers
     missing = tally.answers * num_tokens - tally.tokens
     console.print(
-        f"{path}: {tally.answers} answers, {tally.tokens} tokens ({tally.tokens / seconds:.0f} per s); "
+        f"{path}: {tally.answers} answers, {tally.tokens} tokens ({tally.tokens / tally.took_s:.0f} per s); "
         f"{missing} tokens missing, {sum(tally.failures.values())} answers failed, "
         f"{computed - received} steps of the hop without a reader, {len(tally.texts)} different texts"
     )
@@ -403,7 +406,7 @@ async def measure(
             seconds=options.seconds,
             num_tokens=options.answer_tokens,
         )
-        show_tally(console, path, tally, computed, num_tokens=options.answer_tokens, seconds=options.seconds)
+        show_tally(console, path, tally, computed, num_tokens=options.answer_tokens)
 
 
 def main() -> None:
