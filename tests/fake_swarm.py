@@ -241,7 +241,7 @@ def lively_history(status: NodeStatus, now: float) -> FakeHistory:
         ("serving", "serves blocks 0:20 of Llama-3.1-70B-Instruct"),
         (
             "failover",
-            "was lost in the middle of an answer, which went on along iznimxrp 0:20 > gs3mkmbd 20:44",
+            "dropped out of an answer, which went on along iznimxrp 0:20 > gs3mkmbd 20:44",
         ),
         ("left", "left the swarm; it served blocks 44:64 of Llama-3.1-70B-Instruct"),
         ("refused", "refused a session of gs3mkmbd: 4096 tokens of KV cache wanted, 812 free"),

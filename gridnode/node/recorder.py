@@ -28,8 +28,8 @@ from gridnode.node.swarm_news import swarm_news
 
 logger = logging.getLogger("gridnode.node.history")
 
-# Often enough to see a session that lasts some seconds, seldom enough to cost nothing.
-LOOK_INTERVAL_S = 10.0
+# Peers announce their load as often; a disk that sleeps is woken no more than needed.
+LOOK_INTERVAL_S = 30.0
 # News are written together; a swarm in turmoil costs one transaction a second.
 WRITE_INTERVAL_S = 1.0
 # What waits to be written; a swarm that has more news a second tells too much to be read.
@@ -159,6 +159,8 @@ class Recorder:
             if not isinstance(exc, BadInput):
                 self._note_here("refused", f"an answer asked for here ended: {exc}")
             raise
+        finally:
+            self._has_news.set()  # who waited for the answer may look at who did it
 
     def _credit(self, route: tuple[HopStatus, ...], answer_tokens: int, run_tokens: int) -> None:
         me = show_peer(self._me)
@@ -173,7 +175,7 @@ class Recorder:
         lost = [hop for hop in before if (hop.peer_id, hop.start, hop.end) not in staying]
         for hop in lost[:1]:
             way = " > ".join(f"{h.short} {h.start}:{h.end}" for h in after)
-            text = f"was lost in the middle of an answer, which went on along {way}"
+            text = f"dropped out of an answer, which went on along {way}"
             self._tell("failover", hop.peer_id, hop.public_name, text)
 
     def _look_at_home(self, status: NodeStatus) -> None:
