@@ -162,7 +162,7 @@ class TopApp(App[None]):
     def _show_swarm(self, status: NodeStatus) -> None:
         peers = sort_peers(filter_peers(status.peers, self._filter), self._sorted_by)
         self._peers.show({peer.peer_id: peer_cells(peer) for peer in peers})
-        self._models.status, self._models.shown = status, tuple(peers)
+        self._models.show(status, tuple(peers))
         kept = f", {len(peers)} of {len(status.peers)} fit '{self._filter}'" if self._filter else ""
         swarm = self._panels[0]
         swarm.border_title = f"{swarm.title} by {COLUMNS[self._sorted_by].label}{kept}"

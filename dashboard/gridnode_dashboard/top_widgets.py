@@ -104,13 +104,27 @@ class Models(Widget):
 
     DEFAULT_CSS = "Models { height: auto; padding: 0 1; }"
 
-    status: reactive[NodeStatus | None] = reactive(None, layout=True)
-    shown: reactive[tuple[PeerStatus, ...]] = reactive((), layout=True)
-    """Nodes that get a row."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._status: NodeStatus | None = None
+        self._shown: tuple[PeerStatus, ...] = ()
+
+    def show(self, status: NodeStatus, shown: tuple[PeerStatus, ...]) -> None:
+        """Show the models, with a row for each of the nodes `shown`; only changes of them are drawn."""
+        is_new = self._status is None or _ruled(self._status, self._shown) != _ruled(status, shown)
+        self._status, self._shown = status, shown
+        if is_new:
+            self.refresh(layout=True)
 
     def render(self) -> Text:
         """Return all models, as wide as there is room."""
-        return models_text(self.status, self.shown, self.content_size.width) if self.status else Text("")
+        return models_text(self._status, self._shown, self.content_size.width) if self._status else Text("")
+
+
+def _ruled(status: NodeStatus, shown: tuple[PeerStatus, ...]) -> object:
+    """Return what the rulers of `status` depend on."""
+    spans = [(p.peer_id, p.state, p.serving and (p.serving.start, p.serving.end)) for p in status.peers]
+    return status.models, status.join_address, spans, [peer.peer_id for peer in shown]
 
 
 class NodeFacts(Widget):
