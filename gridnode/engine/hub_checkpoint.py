@@ -15,7 +15,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from gridnode.engine.checkpoint import TensorEntry
-from gridnode.engine.hub_download import WeightFile, fetch
+from gridnode.engine.hub_download import WeightFile, fetch, free_disk_bytes
 from gridnode.engine.safetensors_checkpoint import (
     CONFIG_FILE,
     SafetensorsCheckpoint,
@@ -24,12 +24,16 @@ from gridnode.engine.safetensors_checkpoint import (
 )
 from gridnode.errors import BadCheckpoint
 from gridnode.paths import cache_dir, write_atomically
-from gridnode.units import format_bytes
+from gridnode.units import GIB, format_bytes
 
 logger = logging.getLogger("gridnode.engine.hub")
 
 # Everything beside the weights: kilobytes, and needed to tokenize. The card names the licence.
 _SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "README.md"]
+
+
+LARGE_FETCH_BYTES = 1 * GIB
+"""Fetches of more than this are shown to people who did not ask for logs."""
 
 
 class HubIndex(msgspec.Struct, frozen=True):
@@ -89,7 +93,15 @@ def find_hub_model(repository: str) -> HubModel:
     @cache
     def fetch_weights(name: str) -> Path:
         file = weight_files[name]
-        logger.info("fetching %s of %s (%s)", name, repository, format_bytes(file.size_bytes))
+        missing_bytes = file.size_bytes - file.fetched_bytes()
+        if missing_bytes:
+            logger.log(
+                # Terminals show warnings only: nobody's disk and line are taken without a word.
+                logging.WARNING if missing_bytes >= LARGE_FETCH_BYTES else logging.INFO,
+                "fetching %s of %s: %s from %s, %s free on the disk",
+                *(name, repository, format_bytes(missing_bytes), constants.ENDPOINT),
+                format_bytes(free_disk_bytes(file.part_path.parent)),
+            )
         return fetch(file)
 
     checkpoint = SafetensorsCheckpoint(

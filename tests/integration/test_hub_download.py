@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import tiny_models
 from fake_hub import COMMIT, REPOSITORY, FakeHub, running_hub, use_hub
 from huggingface_hub import constants
 
-from gridnode.engine import hub_download
+from gridnode.engine import hub_checkpoint, hub_download
 from gridnode.engine.hub_download import MAX_TRIES, WeightFile, fetch
 from gridnode.engine.manifest import file_hash
 from gridnode.errors import BadCheckpoint, NoCapacity
@@ -84,6 +85,19 @@ def test_a_full_disk_is_noticed_before_anything_is_fetched(
         fetch(file)
     assert not hub.downloaded
     hub_download.check_room(0, directory=file.part_path.parent)
+
+
+def test_a_large_fetch_is_told_once_with_its_size_its_source_and_the_room(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hub_checkpoint, "LARGE_FETCH_BYTES", 1000)
+    monkeypatch.setattr(logging.getLogger("gridnode"), "propagate", True)  # commands turn it off
+    for _ in range(2):
+        checkpoint = hub_checkpoint.open_hub(REPOSITORY)
+        checkpoint.read(checkpoint.embed_name)
+    (told,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert told.getMessage().startswith(f"fetching {NAME} of {REPOSITORY}: 712 KiB from {hub.url}, ")
+    assert "free on the disk" in told.getMessage()
 
 
 def test_offline_mode_fetches_nothing(
