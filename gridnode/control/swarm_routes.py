@@ -83,5 +83,12 @@ def make_swarm_routes(control: NodeControl) -> list[BaseRoute]:
             summary="Tell who helped",
             answer=tuple[Work, ...],
         ),
-        Operation("GET", "/metrics", metrics, summary="Tell figures to Prometheus", answer=str),
+        Operation(
+            "GET",
+            "/metrics",
+            metrics,
+            summary="Tell figures to Prometheus",
+            events=(str,),
+            stream=CONTENT_TYPE_PLAIN_0_0_4,
+        ),
     ]
