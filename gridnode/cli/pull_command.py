@@ -38,9 +38,7 @@ def pull(
     """
     from gridnode.cli.pulling import pull_model
     from gridnode.cli.showing import print_json
-    from gridnode.engine.hub_checkpoint import quiet_hub
 
-    quiet_hub()
     record = pull_model(model, blocks)
     if as_json:
         print_json(record)

@@ -25,10 +25,8 @@ def show(model: ModelArgument, as_json: JsonOption = False) -> None:
     """
     from gridnode.cli.disk_models import model_table, shown
     from gridnode.cli.showing import print_json, stdout
-    from gridnode.engine.hub_checkpoint import quiet_hub
     from gridnode.engine.locate import open_checkpoint
 
-    quiet_hub()
     record = shown(open_checkpoint(model))
     if as_json:
         print_json(record)

@@ -70,6 +70,7 @@ def find_hub_model(repository: str) -> HubModel:
     Raises:
         BadCheckpoint: as `open_hub`.
     """
+    disable_progress_bars()  # of the library: bars on a daemon's stderr are noise, `pull` has one of its own
     try:
         directory = Path(snapshot_download(repository, allow_patterns=_SMALL_FILES))
         index = _index(repository, commit=directory.name)
@@ -144,8 +145,3 @@ def _index(repository: str, *, commit: str) -> HubIndex:
     )
     write_atomically(remembered, msgspec.json.encode(index))
     return index
-
-
-def quiet_hub() -> None:
-    """Keep the library from drawing bars of its own: for programs that tell people themselves."""
-    disable_progress_bars()
