@@ -32,6 +32,14 @@ class BackgroundSwarm:
         node = self.swarm.nodes[index]
         asyncio.run_coroutine_threadsafe(self.swarm.stop(node), self._loop).result(60)
 
+    def serving(self) -> list[int]:
+        """Return which nodes have sessions open."""
+
+        async def look() -> list[int]:
+            return [i for i, node in enumerate(self.swarm.nodes) if node.status().open_sessions]
+
+        return asyncio.run_coroutine_threadsafe(look(), self._loop).result(60)
+
     def wait_nothing_leased(self) -> None:
         """Wait until every lease is free."""
         asyncio.run_coroutine_threadsafe(self.swarm.wait_nothing_leased(), self._loop).result(60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from gridnode.api.client_node import ClientNode
 from gridnode.core.ids import ModelId
 from gridnode.core.spans import Span
 from gridnode.errors import BadInput
+from gridnode.node.gradients import backward
 from gridnode.node.hidden_session import HiddenSession
 
 
@@ -38,7 +39,7 @@ class RemoteBlocks(nn.Module):
 
     Takes the place of the layers of a `transformers` model. Every row of a batch is a session of its own,
     without its padding, so that rows may differ in length, be reordered by a beam search, and fork.
-    Gradients do not go through it.
+    The weights are frozen; gradients reach the hidden states where no cache is used.
     """
 
     def __init__(self, remote: RemoteModel, span: Span) -> None:
@@ -84,24 +85,58 @@ class RemoteBlocks(nn.Module):
                 came from; the keys and values themselves are in the swarm. None computes without cache.
 
         Raises:
-            BadInput: gradients are asked for, or padding stands between tokens.
+            BadInput: gradients are asked for with a cache, or padding stands between tokens.
             GridError: the swarm cannot compute it.
         """
-        if torch.is_grad_enabled() and hidden_states.requires_grad:
-            raise BadInput("gradients cannot go through remote blocks; use torch.inference_mode()")
         if past_key_values is None:
-            return self._run_once(hidden_states)
+            result: torch.Tensor = _Remote.apply(  # type: ignore[no-untyped-call]
+                hidden_states, self, self.attention_mask
+            )
+            return result
+        if torch.is_grad_enabled() and hidden_states.requires_grad:
+            raise BadInput("gradients cannot go through a cache; give use_cache=False")
         rows = self._rows.get(past_key_values)
         if rows is None:
             rows = self._rows[past_key_values] = _CacheRows(self.remote, self.span, self.max_tokens)
         return rows.step(hidden_states, past_key_values, self.attention_mask)
 
+    def gradient_of(
+        self, hidden_states: torch.Tensor, gradient: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the gradient with respect to `hidden_states`; padding has none.
+
+        Raises:
+            NoCapacity: no nodes with these blocks compute gradients.
+            GridError: the swarm cannot compute it.
+        """
+        remote, valid = self.remote, _valid_ranges(attention_mask, *hidden_states.shape[:2])
+        values = hidden_states.detach().float().cpu().numpy()
+        after = gradient.detach().float().cpu().numpy()
+        result = np.zeros_like(values)
+
+        async def row_gradient(row: int, tokens: slice) -> None:
+            result[row : row + 1, tokens] = await backward(
+                remote.client.node.models,
+                remote.model,
+                remote.num_blocks,
+                self.span,
+                values[row : row + 1, tokens],
+                after[row : row + 1, tokens],
+            )
+
+        _all_rows(
+            remote.client,
+            (row_gradient(row, slice(t.start, t.stop)) for row, t in enumerate(valid) if len(t)),
+        )
+        return torch.from_numpy(result).to(dtype=hidden_states.dtype, device=hidden_states.device)
+
     def end(self, cache: Any) -> None:
         """Free what the rows of `cache` hold in the swarm; without this, that happens with the cache."""
         self._rows.pop(cache, None)
 
-    def _run_once(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        valid = _valid_ranges(self.attention_mask, *hidden_states.shape[:2])
+    def run_once(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return the hidden states behind the blocks, without cache and without gradients."""
+        valid = _valid_ranges(attention_mask, *hidden_states.shape[:2])
         sessions = [
             self.remote.session(self.span, max_tokens=len(tokens)) if len(tokens) else None
             for tokens in valid
@@ -110,6 +145,23 @@ class RemoteBlocks(nn.Module):
             return _step_rows(self.remote.client, sessions, hidden_states, valid)
         finally:
             _close(self.remote.client, sessions)
+
+
+class _Remote(torch.autograd.Function):
+    """The blocks as a function of torch: their weights are frozen, gradients reach the hidden states."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_states: torch.Tensor, blocks: RemoteBlocks, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(hidden_states)
+        ctx.blocks, ctx.attention_mask = blocks, attention_mask
+        return blocks.run_once(hidden_states, attention_mask)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        [hidden_states], [gradient] = ctx.saved_tensors, gradients
+        return ctx.blocks.gradient_of(hidden_states, gradient, ctx.attention_mask), None, None
 
 
 class _CacheRows:
@@ -211,17 +263,29 @@ def _step_rows(
         tokens = slice(valid[row].start, valid[row].stop)
         result[row, tokens] = (await session.step(np.ascontiguousarray(values[row : row + 1, tokens])))[0]
 
-    async def step_all() -> None:
+    _all_rows(
+        client,
+        (
+            step(row, session)
+            for row, session in enumerate(sessions)
+            if session is not None and len(valid[row])
+        ),
+    )
+    return torch.from_numpy(result).to(dtype=hidden_states.dtype, device=hidden_states.device)
+
+
+def _all_rows(client: ClientNode, rows: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Wait until the work of all rows is done; the first error ends it."""
+
+    async def run_all() -> None:
         async with asyncio.TaskGroup() as group:
-            for row, session in enumerate(sessions):
-                if session is not None and len(valid[row]):
-                    group.create_task(step(row, session))
+            for row in rows:
+                group.create_task(row)
 
     try:
-        client.call(step_all())
+        client.call(run_all())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return torch.from_numpy(result).to(dtype=hidden_states.dtype, device=hidden_states.device)
 
 
 def _close(client: ClientNode, sessions: Sequence[HiddenSession | None]) -> None:

@@ -14,6 +14,7 @@ from gridnode.engine.executor import Array, Output, SpanCache, SpanExecutor, Spa
 from gridnode.engine.kv_pool import CacheLease, KVCachePool
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.requests import (
+    BackwardRequest,
     CloseLease,
     EngineConfig,
     EngineMessage,
@@ -114,6 +115,26 @@ class Engine:
             return LeaseClosed(number=request.number, free_cache_tokens=self._pool.free_tokens)
         assert isinstance(request, Load)
         raise BadInput("a worker loads one span in its life")
+
+    def backward(self, request: BackwardRequest, body: bytes | memoryview) -> tuple[StepAnswer, bytes]:
+        """Return the answer to a request for a gradient, and its body.
+
+        Raises:
+            GridError: it cannot be computed.
+        """
+        size = request.each.num_bytes
+        if request.span not in self._config.span or len(body) != 2 * size or len(request.each.shape) != 3:
+            raise BadInput(f"gradients of blocks {request.span} asked with {len(body)} bytes")
+        if request.each.shape[2] != self._facts.hidden_size:
+            raise BadInput(
+                f"hidden states of width {request.each.shape[2]}, {self._facts.hidden_size} expected"
+            )
+        started_at = time.perf_counter()
+        hidden, gradient = to_array(request.each, body[:size]), to_array(request.each, body[size:])
+        result = self._executor.backward(request.span, hidden, gradient)
+        tensor, answer = to_parts(result)
+        compute_s = time.perf_counter() - started_at
+        return StepAnswer(number=request.number, tensor=tensor, compute_s=compute_s), answer
 
     def prepare(self, run: StepRun) -> None:
         """Check a step before its first chunk. The steps before it in its session must have ended.

@@ -101,6 +101,18 @@ class SpanExecutor(Protocol):
         """Return an empty cache for the blocks of `span`. The caller keeps the budget."""
         ...
 
+    def backward(self, span: Span, hidden: Array, gradient: Array) -> Array:
+        """Return the gradient with respect to `hidden`, which went into the blocks of `span`.
+
+        Args:
+            hidden: `[batch, tokens, hidden_size]`, at the positions from 0 on.
+            gradient: That with respect to what came out of the blocks, of the same shape.
+
+        Raises:
+            NoCapacity: this executor has no gradients.
+        """
+        ...
+
     def compute(self, steps: Sequence[SpanStep]) -> list[Array | None]:
         """Run `steps`, of different sessions, and return the output of each.
 

@@ -15,7 +15,7 @@ from gridnode.engine.allocator import returning_memory
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
 from gridnode.engine.onnx_blocks import BlockBuilder, unsupported_reason
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, NoCapacity
 
 # Routes with overlapping spans use parts of ours; each part is a graph of its own, with its packed weights.
 MAX_GRAPHS = 3
@@ -143,6 +143,10 @@ class OnnxSpan:
     def compute(self, steps: Sequence[SpanStep]) -> list[Array | None]:
         """Run `steps` one after another."""
         return [self._compute(step) for step in steps]
+
+    def backward(self, span: Span, hidden: Array, gradient: Array) -> Array:
+        """Raise: ONNX Runtime computes no gradients here."""
+        raise NoCapacity("this node computes without gradients; start it with '--executor torch' for them")
 
     def _compute(self, step: SpanStep) -> Array | None:
         cache = step.cache

@@ -59,6 +59,7 @@ class RequestType(IntEnum):
     CLOSE_LEASE = 0x42
     STEP = 0x43
     CANCEL = 0x44
+    BACKWARD = 0x45
     PROGRESS = 0x50
     LOADED = 0x51
     LEASE_OPENED = 0x52
@@ -126,6 +127,20 @@ class Cancel(TypedMessage):
     type: ClassVar[int] = RequestType.CANCEL
     number: Number
     """That of the `StepRequest`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackwardRequest(TypedMessage):
+    """Compute the gradient of some blocks, when no step waits. Answered by `StepAnswer`.
+
+    The body holds what went into the blocks, and the gradient of what came out.
+    """
+
+    type: ClassVar[int] = RequestType.BACKWARD
+    number: Number
+    span: Span
+    each: TensorHeader
+    """Of each of the two: `[batch, tokens, hidden_size]`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +227,7 @@ class Failed(TypedMessage):
     """With `CACHE_FULL` what is free, with `CONTEXT_FULL` what the session holds."""
 
 
-Request = Load | OpenLease | CloseLease | StepRequest | Cancel
+Request = Load | OpenLease | CloseLease | StepRequest | Cancel | BackwardRequest
 Answer = Progress | Loaded | LeaseOpened | LeaseClosed | StepAnswer | Failed
 EngineMessage = Request | Answer
 
@@ -223,6 +238,7 @@ _CODEC: MessageCodec[EngineMessage] = MessageCodec(
         CloseLease,
         StepRequest,
         Cancel,
+        BackwardRequest,
         Progress,
         Loaded,
         LeaseOpened,

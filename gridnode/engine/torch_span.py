@@ -135,6 +135,15 @@ class TorchSpan:
         result = model.base_model(**arguments).last_hidden_state
         return None if step.output is Output.NONE else _to_numpy(result)
 
+    def backward(self, span: Span, hidden: Array, gradient: Array) -> Array:
+        """Return the gradient with respect to `hidden`; the blocks are computed again for it."""
+        inputs = to_torch(hidden).to(self._dtype).requires_grad_()
+        positions = torch.arange(inputs.shape[1]).expand(inputs.shape[0], -1)
+        base = self._view(span, with_norm=False).base_model
+        output = base(inputs_embeds=inputs, position_ids=positions, use_cache=False).last_hidden_state
+        [result] = torch.autograd.grad(output, inputs, to_torch(gradient).to(output.dtype))
+        return _to_numpy(result)
+
     def _input(self, step: SpanStep) -> torch.Tensor:
         if step.token_ids is not None:
             embedded: torch.Tensor = self._model.get_input_embeddings()(torch.from_numpy(step.token_ids))

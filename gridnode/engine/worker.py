@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import psutil
@@ -22,6 +23,7 @@ import psutil
 from gridnode.engine.block_cache import shrink_block_cache
 from gridnode.engine.engine import Engine
 from gridnode.engine.requests import (
+    BackwardRequest,
     Cancel,
     CloseLease,
     EngineMessage,
@@ -44,6 +46,8 @@ logger = logging.getLogger("gridnode.engine.worker")
 
 _READ_BYTES = 1 * MIB
 _PR_SET_PDEATHSIG = 1
+# Each holds up to one frame; who trains through a busy node shall hear that it is busy.
+MAX_TRAINING_WAITING = 16
 
 
 class Worker:
@@ -53,16 +57,19 @@ class Worker:
         self._sock = sock
         self._decoder = FrameDecoder()
         self._queue = StepQueue()
+        self._training: deque[tuple[BackwardRequest, bytes]] = deque()
         self._engine: Engine | None = None
         self._is_open = True
 
     def run(self) -> None:
         """Answer requests until the node closes its end."""
         while self._is_open:
-            for frame in self._read(wait=not self._queue):
+            for frame in self._read(wait=not (self._queue or self._training)):
                 self._take(frame)
-            if self._engine is not None:
+            if self._engine is not None and self._queue:
                 self._take_turn(self._engine)
+            elif self._engine is not None and self._training:
+                self._train(self._engine)
 
     def _read(self, *, wait: bool) -> list[Frame]:
         """Return what has arrived; if `wait`, wait for something first."""
@@ -90,6 +97,10 @@ class Worker:
                 raise NoCapacity("nothing is loaded yet")
             elif isinstance(request, StepRequest):
                 self._queue.add(StepRun(request, frame.body))
+            elif isinstance(request, BackwardRequest):
+                if len(self._training) >= MAX_TRAINING_WAITING:
+                    raise NoCapacity(f"{len(self._training)} gradients wait to be computed here already")
+                self._training.append((request, bytes(frame.body)))
             elif isinstance(request, Cancel):
                 run = self._queue.find(request.number)
                 if run is not None:
@@ -128,6 +139,12 @@ class Worker:
                     answer, body = engine.finish(run)
                     self._send(answer, body)
                     self._queue.remove(run)
+
+    def _train(self, engine: Engine) -> None:
+        """Compute one gradient: only while nobody waits for tokens."""
+        request, body = self._training.popleft()
+        with self._answering_errors(request.number):
+            self._send(*engine.backward(request, body))
 
     def _compute_alone(self, engine: Engine, runs: list[StepRun]) -> None:
         for run in runs:

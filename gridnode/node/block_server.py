@@ -32,6 +32,8 @@ from gridnode.wire.frames import Frame
 from gridnode.wire.messages import (
     MAX_HOPS,
     MAX_TEXT_CHARACTERS,
+    Backward,
+    Gradient,
     HopTrace,
     NextHop,
     OpenPush,
@@ -150,6 +152,27 @@ class BlockServer:
             logger.info("session %s: %s", opening.session.hex()[:8], error)
             self._on_refused(stream.connection.peer_id, error)
             await refuse(stream, error)
+        finally:
+            stream.finish()
+
+    async def serve_backward(
+        self, stream: Stream, request: Backward, body: bytes | bytearray | memoryview
+    ) -> None:
+        """Answer a request for a gradient. Training holds no lease, and yields to sessions."""
+        try:
+            serving = self._serving_now()
+            if request.manifest != serving.model.manifest:
+                raise WrongModel(f"{serving.model} is served here, not the weights {request.manifest[:12]}")
+            if request.span not in serving.span:
+                raise WrongSpan(f"blocks {serving.span} are served here, not {request.span}")
+            output = await self._engine.backward(request.span, request.each, body)
+            await stream.send(encode_message(Gradient(tensor=output.tensor), output.body))
+            self.computed_block_tokens += request.each.shape[0] * request.each.shape[1] * len(request.span)
+        except PeerLost:
+            pass  # nobody waits for it any more
+        except GridError as exc:
+            logger.info("a gradient for %s: %s", short(stream.connection.peer_id), exc)
+            await refuse(stream, exc)
         finally:
             stream.finish()
 

@@ -25,7 +25,7 @@ from gridnode.node.block_server import BlockServer, refuse
 from gridnode.node.engine_supervisor import EngineState, EngineSupervisor
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership
-from gridnode.wire.messages import OpenPush, OpenSession, StepKind
+from gridnode.wire.messages import Backward, OpenPush, OpenSession, StepKind
 
 logger = logging.getLogger("gridnode.node.contribution")
 
@@ -231,10 +231,14 @@ class Contribution:
             dtype=loaded.dtype if loaded else "",
         )
 
-    async def serve_stream(self, stream: Stream, opening: OpenSession | OpenPush) -> None:
-        """Serve a stream that a client or a previous hop opened."""
+    async def serve_stream(
+        self, stream: Stream, opening: OpenSession | OpenPush | Backward, body: bytes | bytearray | memoryview
+    ) -> None:
+        """Serve a stream that a client or a previous hop opened; `body` is that of its first frame."""
         if self.block_server is None:
             await refuse(stream, NoCapacity("this node serves no blocks now"))
+        elif isinstance(opening, Backward):
+            await self.block_server.serve_backward(stream, opening, body)
         elif isinstance(opening, OpenSession):
             await self.block_server.serve_session(stream, opening)
         else:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.engine.requests import (
+    BackwardRequest,
     CloseLease,
     EngineConfig,
     LeaseClosed,
@@ -201,6 +202,20 @@ class EngineSupervisor:
             history=history,
         )
         answer, answer_body = await link.request(request, StepAnswer, memoryview(body))
+        return StepOutput(tensor=answer.tensor, body=answer_body, compute_s=answer.compute_s)
+
+    async def backward(
+        self, span: Span, each: TensorHeader, body: bytes | bytearray | memoryview
+    ) -> StepOutput:
+        """Return the gradient of some blocks; see `BackwardRequest`.
+
+        Raises:
+            NoCapacity: the executor has no gradients, or too many wait for theirs.
+            BadInput: the tensors do not fit the blocks.
+            EngineLost: the worker is not there, or died.
+        """
+        request = BackwardRequest(number=0, span=span, each=each)
+        answer, answer_body = await self._ready_link().request(request, StepAnswer, memoryview(body))
         return StepOutput(tensor=answer.tensor, body=answer_body, compute_s=answer.compute_s)
 
     def _ready_link(self) -> EngineLink:

@@ -42,7 +42,7 @@ class ModelAccess:
     ) -> None:
         self.view = view
         self.codec = codec
-        self._links = links
+        self.links = links
         self._wait_change = wait_change
         self._on_unknown = on_unknown
         self._loading = loading
@@ -116,7 +116,7 @@ class ModelAccess:
     ) -> SessionOpener:
         """Return what opens sessions of `max_tokens` on `model`, or on some blocks of it."""
         return SessionOpener(
-            self._links,
+            self.links,
             view=self.view,
             wait_change=self._wait_change,
             model=model,

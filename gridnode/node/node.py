@@ -43,7 +43,7 @@ from gridnode.node.prompt_log import log_texts, logged
 from gridnode.node.recorder import Recorder
 from gridnode.node.status import SwarmView
 from gridnode.node.text_library import TextLibrary
-from gridnode.wire.messages import FindText, Hello, OpenPush, OpenSession, StepKind, decode_message
+from gridnode.wire.messages import Backward, FindText, Hello, OpenPush, OpenSession, StepKind, decode_message
 
 logger = logging.getLogger("gridnode.node")
 
@@ -341,8 +341,8 @@ class Node:
                 await self._membership.welcome(stream, message)
             elif isinstance(message, FindText):
                 await self._texts.serve(stream, message)
-            elif isinstance(message, OpenSession | OpenPush):
-                await self._contribution.serve_stream(stream, message)
+            elif isinstance(message, OpenSession | OpenPush | Backward):
+                await self._contribution.serve_stream(stream, message, frame.body)
             else:
                 raise ProtocolError(f"a stream cannot begin with {type(message).__name__}")
         except GridError:

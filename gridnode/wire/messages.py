@@ -58,6 +58,8 @@ class MessageType(IntEnum):
     OPEN_PUSH = 0x23
     STEP = 0x24
     STEP_RESULT = 0x25
+    BACKWARD = 0x26
+    GRADIENT = 0x27
     FIND_TEXT = 0x30
     TEXT_FOUND = 0x31
     FILE_PIECE = 0x32
@@ -200,6 +202,29 @@ class StepResult(TypedMessage):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backward(TypedMessage):
+    """First message of a stream: asks for the gradient of some blocks. Answered by `Gradient` or `Refused`.
+
+    The body holds two tensors, one behind the other: what went into the blocks, and the gradient of what
+    came out of them. Positions count from 0.
+    """
+
+    type: ClassVar[int] = MessageType.BACKWARD
+    manifest: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    span: Span
+    each: TensorHeader
+    """Of each of the two: `[batch, tokens, hidden_size]`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gradient(TypedMessage):
+    """The gradient with respect to what went into the blocks, in the body."""
+
+    type: ClassVar[int] = MessageType.GRADIENT
+    tensor: TensorHeader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FindText(TypedMessage):
     """First message of a stream: asks for tokenizer and chat template of a model.
 
@@ -242,6 +267,8 @@ Message = (
     | OpenPush
     | Step
     | StepResult
+    | Backward
+    | Gradient
     | FindText
     | TextFound
     | FilePiece
@@ -258,6 +285,8 @@ _CODEC: MessageCodec[Message] = MessageCodec(
         OpenPush,
         Step,
         StepResult,
+        Backward,
+        Gradient,
         FindText,
         TextFound,
         FilePiece,

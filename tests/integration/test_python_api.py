@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from background_swarm import BackgroundSwarm, background_swarm
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
 
 from gridnode.api.auto_model import AutoDistributedModelForCausalLM
 from gridnode.core.addresses import Address
+from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
-from gridnode.errors import BadInput, ContextFull
+from gridnode.errors import BadInput, ContextFull, PeerRefused
 
 pytestmark = pytest.mark.swarm
 
@@ -160,7 +161,82 @@ def test_blocks_are_a_module(model: Any, whole: Any) -> None:
         blocks[4]
 
 
-def test_gradients_are_refused_clearly(model: Any, whole: Any) -> None:
-    hidden = torch.randn(1, 2, whole.config.hidden_size, requires_grad=True)
-    with pytest.raises(BadInput, match="gradients"):
-        model.blocks(hidden)
+def test_gradients_are_those_of_one_machine(model: Any, whole: Any) -> None:
+    """A4, A14: through a slice that crosses two nodes, and through the whole model to its embeddings."""
+    hidden = torch.randn(2, 6, whole.config.hidden_size)
+    after = torch.randn(2, 6, whole.config.hidden_size)
+    rotary = whole.model.rotary_emb(hidden, torch.arange(6).unsqueeze(0))
+    mask = torch.full((6, 6), float("-inf")).triu(1).expand(2, 1, 6, 6)
+
+    def locally(states: torch.Tensor) -> torch.Tensor:
+        for layer in whole.model.layers[1:3]:
+            states = layer(states, attention_mask=mask, position_embeddings=rotary)
+        return states
+
+    found = []
+    for run in (model.blocks[1:3], locally):
+        inputs = hidden.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(run(inputs), inputs, after)
+        found.append(gradient)
+    assert torch.allclose(found[0], found[1], atol=1e-4)
+
+
+def test_a_prompt_is_tuned_through_the_swarm(model: Any, whole: Any) -> None:
+    """A16, shallow: the loss of a padded batch behind trainable prompt vectors, and their gradient."""
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    labels = torch.tensor([[-100, -100, 5, 6, 7, 8], [-100, -100, 9, 10, -100, -100]])
+    start = torch.randn(1, 2, whole.config.hidden_size) * 0.02
+    found = []
+    for one in (model, whole):
+        prompt = start.clone().requires_grad_()
+        embedded = torch.cat([prompt.expand(2, -1, -1), one.get_input_embeddings()(ids)], dim=1)
+        loss = one(inputs_embeds=embedded, attention_mask=mask, labels=labels, use_cache=False).loss
+        loss.backward()
+        found.append((loss.item(), prompt.grad))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-4)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-4)
+
+
+def test_gradients_with_a_cache_are_refused_clearly(model: Any, whole: Any) -> None:
+    embedded = torch.randn(1, 2, whole.config.hidden_size, requires_grad=True)
+    with pytest.raises(BadInput, match="use_cache=False"):
+        model(inputs_embeds=embedded, use_cache=True)
+
+
+def test_nodes_without_gradients_say_so(tiny_llama: Path) -> None:
+    with background_swarm(tiny_llama, [Span(0, 4)], quantization=QuantFormat.INT8) as swarm:
+        model = AutoDistributedModelForCausalLM.from_pretrained(
+            str(tiny_llama), join=swarm.address, listen=Address("127.0.0.1", 0)
+        )
+        inputs = torch.randn(1, 2, model.config.hidden_size, requires_grad=True)
+        with pytest.raises(PeerRefused, match="--executor torch"):
+            model.blocks(inputs).sum().backward()
+        model.close()
+
+
+def test_a_hop_that_goes_is_replaced_in_the_middle_of_a_generation(tiny_llama: Path, whole: Any) -> None:
+    """B1: the same tokens, whatever happens."""
+    spans = [Span(0, 4), Span(0, 4)]
+    expected = whole.generate(PROMPT, max_new_tokens=60, do_sample=False, pad_token_id=0, eos_token_id=None)
+    with background_swarm(tiny_llama, spans) as swarm:
+        model = AutoDistributedModelForCausalLM.from_pretrained(
+            str(tiny_llama), join=swarm.address, listen=Address("127.0.0.1", 0)
+        )
+
+        class StopAHop(StoppingCriteria):
+            def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+                if ids.shape[1] == 20:
+                    swarm.stop(swarm.serving()[0])
+                return torch.zeros(ids.shape[0], dtype=torch.bool)
+
+        found = model.generate(
+            PROMPT,
+            max_new_tokens=60,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=None,
+            stopping_criteria=StoppingCriteriaList([StopAHop()]),
+        )
+        assert found.tolist() == expected.tolist()
+        model.close()

@@ -1,0 +1,118 @@
+"""Gradients through blocks of the swarm: hop by hop, from the last to the first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import numpy as np
+
+from gridnode.core.ids import ModelId, PeerId, short
+from gridnode.core.routing import Hop, Route
+from gridnode.core.spans import Span
+from gridnode.engine.arrays import to_array, to_parts
+from gridnode.engine.executor import Array
+from gridnode.errors import GridError, NoCapacity, PeerLost, PeerRefused, ProtocolError
+from gridnode.node.hidden_session import HiddenSession
+from gridnode.node.lasting_session import FAILOVER_DEADLINE_S
+from gridnode.node.model_access import ModelAccess
+from gridnode.node.session_opener import is_survivable
+from gridnode.wire.codec import encode_message
+from gridnode.wire.messages import Backward, Gradient, Refused, decode_message
+
+logger = logging.getLogger("gridnode.node.gradients")
+
+# The slowest useful hop, which may let others go first.
+BACKWARD_TIMEOUT_S = 300.0
+
+
+async def backward(
+    models: ModelAccess, model: ModelId, num_blocks: int, part: Span, hidden: Array, gradient: Array
+) -> Array:
+    """Return the gradient with respect to `hidden`, which went into the blocks `part`.
+
+    A hop that is lost is replaced, and everything computed again: the result is the same.
+
+    Args:
+        hidden: `[1, tokens, hidden_size]`, float32, at the positions from 0 on.
+        gradient: That with respect to what came out, of the same shape.
+
+    Raises:
+        NoCapacity: no route has nodes that compute gradients.
+        PeerRefused, PeerLost: a hop failed in a way that no other could mend.
+    """
+    failed: frozenset[PeerId] = frozenset()
+    deadline = asyncio.get_running_loop().time() + FAILOVER_DEADLINE_S
+    last: GridError | None = None
+    while True:
+        try:
+            route = models.view().route(model, num_blocks, cache_tokens=0, part=part, avoid=failed)
+        except NoCapacity as exc:
+            raise last or exc from None
+        try:
+            return await _along(models, model, num_blocks, route, hidden, gradient)
+        except (PeerRefused, PeerLost) as exc:
+            if not is_survivable(exc) or asyncio.get_running_loop().time() >= deadline:
+                raise
+            logger.info("%s; computing the gradient on another route", exc)
+            last = exc
+            failed |= {PeerId(exc.peer_id)} if isinstance(exc, PeerRefused) and exc.peer_id else frozenset()
+
+
+async def _along(
+    models: ModelAccess, model: ModelId, num_blocks: int, route: Route, hidden: Array, gradient: Array
+) -> Array:
+    inputs = [hidden]
+    for hop in route.hops[:-1]:
+        session = HiddenSession(models, model, num_blocks, hop.span, max_tokens=hidden.shape[1])
+        async with contextlib.aclosing(session):
+            inputs.append(await session.step(inputs[-1]))
+    for hop, states in zip(reversed(route.hops), reversed(inputs), strict=True):
+        gradient = await _ask(models, model, hop, states, gradient)
+    return gradient
+
+
+async def _ask(models: ModelAccess, model: ModelId, hop: Hop, hidden: Array, gradient: Array) -> Array:
+    """Return the gradient of one hop."""
+    each, body = to_parts(np.ascontiguousarray(hidden, dtype=np.float32))
+    _, behind = to_parts(np.ascontiguousarray(gradient, dtype=np.float32))
+    request = Backward(manifest=model.manifest, span=hop.span, each=each)
+    peer = models.view().swarm.peers.get(hop.peer_id)
+    try:
+        async with asyncio.timeout(BACKWARD_TIMEOUT_S):
+            addresses = peer.announcement.addresses if peer else ()
+            connection = await models.links.connect(hop.peer_id, addresses)
+            stream = await connection.open_stream()
+            try:
+                await stream.send(encode_message(request, body + behind))
+                frame = await stream.receive()
+            finally:
+                stream.reset()
+    except TimeoutError as exc:
+        raise _refused(hop, PeerLost(f"no gradient in {BACKWARD_TIMEOUT_S:g} s")) from exc
+    except PeerLost as exc:
+        raise _refused(hop, exc) from exc
+    if frame is None:
+        raise _refused(hop, PeerLost("it ended the stream without an answer"))
+    answer = decode_message(frame)
+    if isinstance(answer, Refused):
+        raise PeerRefused(
+            f"node {short(hop.peer_id)} with blocks {hop.span} answered {answer.code}: {answer.text}",
+            reason=answer.code,
+            peer_id=hop.peer_id,
+        )
+    if not isinstance(answer, Gradient):
+        raise ProtocolError(f"{type(answer).__name__} came where Gradient was expected")
+    result = to_array(answer.tensor, frame.body).astype(np.float32)
+    if result.shape != hidden.shape:
+        raise ProtocolError(f"a gradient of shape {result.shape} came where {hidden.shape} was expected")
+    return result
+
+
+def _refused(hop: Hop, error: PeerLost) -> PeerRefused:
+    return PeerRefused(
+        f"node {short(hop.peer_id)} with blocks {hop.span} is gone: {error}",
+        reason=error.code,
+        peer_id=hop.peer_id,
+    )
