@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fake_node import STATUS, FakeHistory
+from fake_node import HOP, STATUS, FakeHistory
 
 from gridnode.control.history import SAMPLE_S, Activity, ActivityKind, Sample, Work
 from gridnode.control.schema import (
@@ -83,6 +83,7 @@ def peer(
         if number % 3 == 1
         else "direct",
         address="127.0.0.1:7338" if number == 0 else f"192.0.2.{number % 250 + 1}:7338",
+        last_hop=replace(HOP, compute_s=0.0031, hop_s=0.0044, steps=60) if number % 3 == 0 else None,
         rtt_s=None if number == 0 or state == "unreachable" else rtt_s,
         serving=ServingStatus(
             model=model,

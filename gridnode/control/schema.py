@@ -115,6 +115,9 @@ class PeerStatus:
     problem: str = ""
     """Why no link to it works, if it is `unreachable`."""
 
+    last_hop: HopStatus | None = None
+    """What it did in the last answer that was asked for here: measured, not announced."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStatus:

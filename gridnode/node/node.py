@@ -185,7 +185,7 @@ class Node:
             engine=self._contribution.engine_status(),
             open_sessions=len(sessions),
             total_cache_tokens=self._contribution.total_cache_tokens,
-            peers=view.peers(),
+            peers=self._recorder.with_last_hops(view.peers()),
             models=view.models(),
             sessions=sessions,
             running_answers=self._answering.num_running,

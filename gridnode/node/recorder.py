@@ -8,12 +8,14 @@ import logging
 import sqlite3
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 from gridnode.control.history import Activity, ActivityKind, Sample, Work
 from gridnode.control.schema import (
     AnswerEvent,
     Delta,
     EngineStateName,
+    Finished,
     HopStatus,
     NodeStatus,
     PeerStatus,
@@ -35,6 +37,8 @@ WRITE_INTERVAL_S = 1.0
 # What waits to be written; a swarm that has more news a second tells too much to be read.
 MAX_WAITING = 1000
 MAX_TEXT_CHARACTERS = 300
+# Hops whose last figures are known: those of a large swarm.
+MAX_LAST_HOPS = 512
 
 
 class Recorder:
@@ -71,6 +75,7 @@ class Recorder:
         self._block_tokens: Counter[str] = Counter()
         self._engine_state: EngineStateName = "none"
         self._most_sessions, self._most_cache_use = 0, 0.0
+        self._last_hops: dict[str, HopStatus] = {}
         self._served = 0
         self._answered = 0
 
@@ -131,6 +136,13 @@ class Recorder:
             self._note_here("engine", f"engine worker {state}: {detail}")
         self._engine_state = state
 
+    def with_last_hops(self, peers: tuple[PeerStatus, ...]) -> tuple[PeerStatus, ...]:
+        """Return `peers` with what each of them did in the last answer."""
+        return tuple(
+            replace(peer, last_hop=self._last_hops[peer.peer_id]) if peer.peer_id in self._last_hops else peer
+            for peer in peers
+        )
+
     def load_changed(self, *, sessions: int, cache_use: float) -> None:
         """Note how busy this node is: a session may begin and end between two looks."""
         self._most_sessions = max(self._most_sessions, sessions)
@@ -153,6 +165,8 @@ class Recorder:
                     elif isinstance(event, Rerouted):
                         self._note_failover(route, event.route)
                         route = event.route
+                    elif isinstance(event, Finished):
+                        self._note_hops(event.route)
                     yield event
         except GridError as exc:
             # What is wrong with a request is no matter of the swarm.
@@ -169,6 +183,14 @@ class Recorder:
             if hop.peer_id != me:
                 self._tokens[hop.peer_id] += answer_tokens
                 self._block_tokens[hop.peer_id] += run_tokens * (hop.end - hop.start)
+
+    def _note_hops(self, route: tuple[HopStatus, ...]) -> None:
+        for hop in route:
+            if hop.steps:
+                self._last_hops.pop(hop.peer_id, None)  # the newest last, so that the oldest goes first
+                self._last_hops[hop.peer_id] = hop
+        while len(self._last_hops) > MAX_LAST_HOPS:
+            del self._last_hops[next(iter(self._last_hops))]
 
     def _note_failover(self, before: tuple[HopStatus, ...], after: tuple[HopStatus, ...]) -> None:
         staying = {(hop.peer_id, hop.start, hop.end) for hop in after}

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from fake_node import HOP, SERVING, STATUS
 
-from gridnode.control.schema import AnswerEvent, Delta, HopStatus, NodeStatus, PeerStatus, Rerouted, Started
+from gridnode.control.schema import (
+    AnswerEvent,
+    Delta,
+    Finished,
+    HopStatus,
+    NodeStatus,
+    PeerStatus,
+    Rerouted,
+    Started,
+)
 from gridnode.core.ids import PeerId, show_peer
 from gridnode.errors import BadInput, CacheFull
 from gridnode.node.history_file import HistoryFile
@@ -82,6 +91,26 @@ def test_hops_are_credited_with_tokens_times_blocks(tmp_path: Path) -> None:
             # 7 tokens of the prompt and the first of the answer, through 20 blocks; the last is not run.
             assert (found.public_name, found.block_tokens) == ("Bob", 8 * 20)
             assert [s.tokens for s in await history.samples(OTHER.peer_id)] == [2]
+
+    asyncio.run(scenario())
+
+
+def test_figures_of_the_last_answer_are_known_of_its_hops(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with recording(Home(), tmp_path) as (recorder, _):
+            measured = replace(hop(OTHER, 0, 30), steps=12, compute_s=0.004)
+            finished = Finished(
+                reason="stop",
+                prompt_tokens=7,
+                completion_tokens=2,
+                ttft_s=0.1,
+                decode_tokens_per_s=9.0,
+                route=(measured,),
+            )
+            _ = [event async for event in recorder.follow(answer(started(measured), finished))]
+            at_home, other = recorder.with_last_hops((HOME, OTHER))
+            assert at_home.last_hop is None
+            assert other.last_hop == measured
 
     asyncio.run(scenario())
 
