@@ -197,6 +197,11 @@ class Contribution:
         """Return the sessions in which this node is a hop."""
         return self.block_server.sessions() if self.block_server else ()
 
+    def announced(self) -> Serving | None:
+        """Return what this node serves, to be announced now."""
+        self._announced = (self.state, self.free_cache_tokens)
+        return self.described()
+
     def described(self) -> Serving | None:
         """Return what this node serves, with its present figures."""
         engine, serving = self.engine, self._serving
@@ -306,12 +311,7 @@ class Contribution:
         """Tell the swarm what matters to it: the state, and free cache if it moved much."""
         now = (self.state, self.free_cache_tokens)
         before = self._announced
-        moved = abs(now[1] - before[1]) if before else 0
-        if (
-            before is None
-            or before[0] is not now[0]
-            or moved > ANNOUNCED_CACHE_SHARE * self._config.cache_tokens
-        ):
+        if before is None or before[0] is not now[0] or is_news(before[1], now[1], self.total_cache_tokens):
             self._announced = now
             self._membership.announce()
         self._on_change()
@@ -339,6 +339,16 @@ class Contribution:
     def _is_pause_over(self) -> bool:
         until = self._pause.until if self._pause is not None else None
         return until is not None and asyncio.get_running_loop().time() >= until
+
+
+def is_news(announced_tokens: int, free_tokens: int, total_tokens: int) -> bool:
+    """Return whether free cache moved so much that the swarm is told at once.
+
+    A cache that is empty again always counts: a session as long as the context needs all of it.
+    """
+    if free_tokens == total_tokens:
+        return announced_tokens != free_tokens
+    return abs(free_tokens - announced_tokens) > ANNOUNCED_CACHE_SHARE * total_tokens
 
 
 def _resident_bytes(pid: int | None) -> int:

@@ -313,7 +313,7 @@ class Node:
             addresses=reachable_addresses(self.address),
             public_name=self.config.public_name,
             version=__version__,
-            serving=self._contribution.described(),
+            serving=self._contribution.announced(),
             rtts=tuple(rtts[:MAX_ANNOUNCED_RTTS]),
             publishes_address=self.config.publish_address,
         )
