@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
 ]
 
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 CHAT = "/v1/chat/completions"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 # Answers that do not end by themselves and take nearly all of the cache.
