@@ -1,0 +1,155 @@
+"""The files for Docker: linted, checked against each other, and their node played without a container."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from gridnode.config.settings import settings
+from gridnode.config.sources import read_environment
+from gridnode.core.addresses import Address
+from gridnode.core.spans import Span
+from gridnode.engine.locate import open_checkpoint
+
+DOCKER = Path(__file__).parents[2] / "packaging" / "docker"
+DOCKERFILE = (DOCKER / "Dockerfile").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+
+
+def instructions(stage: str) -> list[tuple[str, str]]:
+    """Return the instructions of a stage with their arguments, comments and continuations resolved."""
+    text = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.M))
+    found = re.search(rf"^FROM \S+ AS {stage}$(.*?)(?=^FROM )", text, flags=re.M | re.S)
+    assert found is not None
+    lines = [line.split(maxsplit=1) for line in found[1].splitlines() if line.strip()]
+    return [(name, arguments) for name, arguments in lines]
+
+
+def environment_of(stage: str) -> dict[str, str]:
+    """Return the variables that a stage sets."""
+    words = [word for name, rest in instructions(stage) if name == "ENV" for word in shlex.split(rest)]
+    return dict(word.split("=", 1) for word in words)
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    hadolint = shutil.which("hadolint", path=Path(sys.executable).parent)
+    if hadolint is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run(
+        [hadolint, "--no-color", DOCKER / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_the_image_runs_without_root_and_keeps_what_it_writes_in_its_volume() -> None:
+    node = instructions("node")
+    assert ("USER", "7337") in node
+    [volume] = [rest for name, rest in node if name == "VOLUME"]
+    environment = environment_of("node")
+    assert environment["XDG_STATE_HOME"] + "/gridnode" == volume
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME"):
+        assert Path(environment[name]).is_relative_to(volume)
+    # The demo model is put there by root; the node that serves it is not.
+    assert [rest for name, rest in instructions("demo") if name == "USER"] == ["0", "7337"]
+
+
+def test_nothing_but_what_the_wheel_is_made_of_gets_into_an_image() -> None:
+    ignored = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
+    assert ignored[1] == "*"
+    for line in ignored:
+        if line.startswith("!"):
+            assert (DOCKER.parents[1] / line[1:]).exists()
+    for name in [
+        *environment_of("node"),
+        *(name for one in SERVICES.values() for name in one["environment"]),
+    ]:
+        assert not re.search(r"TOKEN|SECRET|PASSWORD|_KEY$", name)
+
+
+def test_the_compose_file_follows_the_specification() -> None:
+    PyCompose.from_json(json.dumps(COMPOSE))
+    with pytest.raises(ValueError, match="depend"):
+        PyCompose.from_json(json.dumps({"services": {"node": {"image": "a", "depend_on": ["b"]}}}))
+
+
+def test_the_three_nodes_hold_the_whole_model_and_know_the_first(demo_model_path: Path) -> None:
+    given = {name: read_environment(service["environment"]) for name, service in SERVICES.items()}
+    spans = [values["serve.blocks"].value for values in given.values()]
+    assert all(isinstance(span, Span) for span in spans)
+    assert spans[0].start == 0
+    assert spans[-1].end == open_checkpoint(str(demo_model_path)).facts.num_blocks
+    assert all(one.end == next_one.start for one, next_one in pairwise(spans))
+    first, *others = SERVICES
+    address = Address(SERVICES[first]["networks"]["swarm"]["ipv4_address"], 7338)
+    assert all(given[name]["swarm.join"].value == (address,) for name in others)
+
+
+def test_every_variable_is_a_setting_and_every_volume_and_network_declared() -> None:
+    known = {setting.variable for setting in settings().values()}
+    for environment in [environment_of("node"), *(service["environment"] for service in SERVICES.values())]:
+        assert {name for name in environment if name.startswith("GRIDNODE_")} <= known
+    volumes = [volume.split(":")[0] for service in SERVICES.values() for volume in service["volumes"]]
+    assert sorted(volumes) == sorted(COMPOSE["volumes"])
+    assert {network for service in SERVICES.values() for network in service["networks"]} == set(
+        COMPOSE["networks"]
+    )
+
+
+@pytest.mark.swarm
+def test_the_command_of_the_image_becomes_healthy_and_ends_on_its_stop_signal(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    """What Docker would do with the image: its variables, its command, its health check, its stop."""
+    node = dict(instructions("node"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "GRIDNODE_SERVE_MODEL": str(tiny_llama), "GRIDNODE_LIMITS_THREADS": "1"}
+    for name, value in environment_of("node").items():
+        if name != "PATH":
+            environment[name] = value.replace("/var/lib", str(tmp_path))
+    # What a container has to itself, and this computer has not: its ports.
+    environment["GRIDNODE_API_ADDRESS"] = f"127.0.0.1:{port}"
+    environment["GRIDNODE_SWARM_LISTEN"] = "127.0.0.1:0"
+    [gridnode] = json.loads(node["ENTRYPOINT"])
+    assert gridnode == "gridnode"
+    command = [sys.executable, "-m", gridnode, *json.loads(node["CMD"])]
+    check = json.loads(node["HEALTHCHECK"].partition("CMD ")[2].replace("7337", port))
+    check[0] = sys.executable
+
+    def is_healthy() -> bool:
+        return subprocess.run(check, stderr=subprocess.DEVNULL, timeout=30, check=False).returncode == 0
+
+    assert not is_healthy()
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not is_healthy():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+            process.send_signal(signal.Signals[node["STOPSIGNAL"]])
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert (tmp_path / "gridnode" / ".cache").is_dir()
+    assert not list(Path(environment["HOME"]).glob(".local"))
