@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from gridnode.cli import json_records, status_records
 from gridnode.cli.app import create_app
+from gridnode.cli.doctor.findings import Diagnosis
 from gridnode.config.field_docs import field_docs
 from gridnode.control.keys import ApiKey
 from gridnode.control.schema import Delta, Failed, Finished, NodeStatus, Rerouted, Started
@@ -24,6 +25,7 @@ RECORDS: dict[str, tuple[type, ...]] = {
     "config keys": (json_records.ConfigKeys,),
     "config path": (json_records.ConfigPaths,),
     "config show": (json_records.ConfigValues,),
+    "doctor": (Diagnosis,),
     "keys create": (ApiKey,),
     "keys list": (ApiKey,),
     "keys revoke": (ApiKey,),

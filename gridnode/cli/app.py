@@ -12,6 +12,7 @@ from gridnode.cli import config_commands, keys_commands, service_commands
 from gridnode.cli.chat_command import chat
 from gridnode.cli.completion_command import completion
 from gridnode.cli.demo_command import demo
+from gridnode.cli.doctor_command import doctor
 from gridnode.cli.ending import ending
 from gridnode.cli.list_command import list_models
 from gridnode.cli.logs_command import logs
@@ -48,6 +49,7 @@ _COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "peers": peers,
         "ping": ping,
         "ps": ps,
+        "doctor": doctor,
         "logs": logs,
         "top": top,
         "monitor": monitor,

@@ -13,12 +13,28 @@ from gridnode.errors import BadInput
 LOCK_FILE = "lock"
 
 
+class StateDirHeld(BadInput):
+    """Raised when another node holds a state directory.
+
+    Attributes:
+        holder_pid: Its process, if it is known.
+    """
+
+    def __init__(self, directory: Path, holder: str) -> None:
+        super().__init__(
+            f"a node with the identity in {directory} runs already (process {holder or 'unknown'}); stop it, "
+            "or start a second one with '--state-dir DIR --listen 127.0.0.1:0 --api 127.0.0.1:0'"
+        )
+        self.holder_pid = int(holder) if holder.isdigit() else None
+
+
 @contextmanager
 def state_lock(directory: Path) -> Iterator[None]:
     """Hold `directory` for this process; the system lets go of it however the process ends.
 
     Raises:
-        BadInput: another node holds it, or it cannot be written.
+        StateDirHeld: another node holds it.
+        BadInput: it cannot be written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -31,11 +47,7 @@ def state_lock(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            holder = file.read(20).strip() or "unknown"
-            raise BadInput(
-                f"a node with the identity in {directory} runs already (process {holder}); stop it, or start "
-                "a second one with '--state-dir DIR --listen 127.0.0.1:0 --api 127.0.0.1:0'"
-            ) from exc
+            raise StateDirHeld(directory, file.read(20).strip()) from exc
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

@@ -67,7 +67,7 @@ class BlockCache:
         """
         name = f"{key}-{self._quantization}-g{self._group_size}-v{_LAYOUT}.safetensors"
         path = self._directory / name
-        if not path.exists():
+        if not _is_whole(path):
             logger.debug("quantizing %s", key)
             arrays: dict[str, Array] = {}
             for matrix, names in parts.items():
@@ -91,6 +91,13 @@ class BlockCache:
 def blocks_dir() -> Path:
     """Return the directory with one directory of quantized blocks per manifest."""
     return cache_dir() / "blocks"
+
+
+def damaged_files(manifest: str) -> tuple[Path, ...]:
+    """Return the files of a checkpoint's quantized blocks that are not as long as they say; they are made
+    again when they are needed."""
+    files = sorted((blocks_dir() / manifest).glob("*.safetensors"))
+    return tuple(path for path in files if not _is_whole(path))
 
 
 def shrink_block_cache(limit_bytes: int) -> None:
@@ -120,10 +127,26 @@ def pack(tensors: list[QuantizedTensor]) -> dict[str, Array]:
     }
 
 
+def _is_whole(path: Path) -> bool:
+    """Return whether a file is there, can be read, and ends where its header says.
+
+    A crash of the computer, or a disk that was full, leaves other files. Every byte of them would take
+    seconds to check at every start.
+    """
+    try:
+        stored = _stored_arrays(path)
+        end = max((array.offset + array.length for array in stored.values()), default=0)
+        return path.stat().st_size == end
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+        return False
+
+
 def _stored_arrays(path: Path) -> dict[str, StoredArray]:
     """Return where the arrays of a safetensors file lie."""
     with path.open("rb") as file:
         (header_bytes,) = struct.unpack("<Q", file.read(8))
+        if header_bytes > path.stat().st_size:
+            raise ValueError(f"{path} has no header of {header_bytes} bytes")
         header = json.loads(file.read(header_bytes))
     dtypes = {"U8": "uint8", "F32": "float32"}
     return {

@@ -1,0 +1,99 @@
+"""Collecting all facts, and what follows from them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from gridnode.cli.doctor.findings import Diagnosis, Group
+from gridnode.cli.doctor.machine import MachineFacts, machine_findings
+from gridnode.cli.doctor.machine_facts import measure_machine
+from gridnode.cli.doctor.model import ModelFacts, model_findings
+from gridnode.cli.doctor.model_facts import find_model
+from gridnode.cli.doctor.network import NetworkFacts, network_findings
+from gridnode.cli.doctor.network_facts import measure_network
+from gridnode.cli.doctor.service import ServiceFacts, service_findings
+from gridnode.cli.doctor.service_facts import ask_systemd
+from gridnode.cli.doctor.swarm import SwarmFacts, swarm_findings
+from gridnode.cli.doctor.swarm_facts import ask_door, call_on_swarm
+from gridnode.cli.doctor.verdict import verdict
+from gridnode.config import NodeConfig
+from gridnode.config.layers import Layer, merge, to_node_config
+from gridnode.config.sources import read_sources
+from gridnode.core.ids import PeerId
+from gridnode.errors import BadInput
+from gridnode.net.identity import IDENTITY_FILE, Identity, load_or_create_identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that was measured."""
+
+    config: NodeConfig
+    machine: MachineFacts
+    network: NetworkFacts
+    swarm: SwarmFacts
+    model: ModelFacts
+    service: ServiceFacts
+
+
+def read_config(flags: Layer) -> tuple[NodeConfig, str]:
+    """Return the configuration, and why it cannot be read; what then counts are the flags alone."""
+    try:
+        return to_node_config(read_sources(os.environ, flags)), ""
+    except BadInput as exc:
+        return to_node_config(merge(flags)), str(exc)
+
+
+async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
+    """Measure everything. Takes some seconds when somebody does not answer. Cancelling is safe."""
+    status, door_problem = await ask_door(config)
+    running_pid = status.pid if status else None
+    # What others hold is looked at first: calling on nodes takes ports of its own.
+    network = measure_network(config, running_pid=running_pid, running_listen=status.listen if status else "")
+    swarm = await call_on_swarm(config, status, door_problem)
+    model = await asyncio.to_thread(find_model, config, swarm.heard(), status, me=_me(config))
+    machine = measure_machine(
+        config,
+        config_problem=config_problem,
+        running_pid=running_pid,
+        span_bytes=model.span_bytes if model.is_cached and not model.is_serving else 0,
+        clock_offsets_s=tuple(v.clock_offset_s for v in swarm.visits if v.clock_offset_s is not None),
+    )
+    return Facts(
+        config=config, machine=machine, network=network, swarm=swarm, model=model, service=ask_systemd()
+    )
+
+
+def diagnose(facts: Facts, groups: Collection[Group] = tuple(Group)) -> Diagnosis:
+    """Return what follows from `facts`. Pure."""
+    found = (
+        *machine_findings(facts.machine),
+        *network_findings(facts.network),
+        *swarm_findings(facts.swarm),
+        *model_findings(facts.model),
+        *service_findings(facts.service),
+    )
+    findings = tuple(finding for finding in found if finding.group in groups)
+    return Diagnosis(
+        verdict=verdict(
+            findings,
+            groups=groups,
+            model=facts.model,
+            network=facts.network,
+            status=facts.swarm.status,
+        ),
+        findings=findings,
+    )
+
+
+def _me(config: NodeConfig) -> PeerId:
+    """Return who this node is; before its first start, somebody whom nobody knows."""
+    try:
+        if (config.state_dir / IDENTITY_FILE).exists():
+            return load_or_create_identity(config.state_dir).peer_id
+    except (BadInput, OSError):
+        pass  # the check of the state directory tells
+    return Identity.generate().peer_id

@@ -1,0 +1,241 @@
+"""One thing is broken after the other; the doctor names it, with its number and a command."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ailing import BLOCKED, HEALTHY, broken, the_one
+from fake_node import STATUS
+
+from gridnode.cli.doctor.examination import diagnose
+from gridnode.cli.doctor.findings import Group, State
+from gridnode.cli.doctor.machine import StateDir
+from gridnode.cli.doctor.network import MACOS_BLOCKED, Attempt
+from gridnode.cli.doctor.service import Unit
+from gridnode.cli.doctor.service_facts import read_unit
+from gridnode.cli.doctor.swarm import Visit
+from gridnode.core.addresses import Address
+from gridnode.units import GIB, MIB
+
+THERE = Address("192.0.2.7", 7338)
+UNIT = Unit(
+    is_user=False,
+    load_state="loaded",
+    active_state="active",
+    sub_state="running",
+    file_state="enabled",
+    watchdog_s=60.0,
+)
+
+
+def visit(**changes: Any) -> Visit:
+    return replace(
+        Visit(address=THERE, is_joined=True, version="0.1.0", swarm="home"),
+        **changes,
+    )
+
+
+def test_a_healthy_computer_is_ready() -> None:
+    found = diagnose(HEALTHY)
+    assert {finding.state for finding in found.findings} == {State.OK}
+    assert found.verdict == (
+        "Ready to serve 18 blocks of Qwen3 (0:18 of 36); others on its network reach it at 192.168.1.7:7338."
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "check", "measured", "mend"),
+    [
+        ("machine", {"config_problem": "f:3: no key x"}, "configuration", "f:3: no key x", "config edit"),
+        ("machine", {"packages": {"torch": ""}}, "packages", "torch missing", "pip install torch"),
+        ("machine", {"budget_bytes": 32 * GIB}, "memory", "8.00 GiB of 16.0 GiB free", "limits.memory"),
+        ("machine", {"clock_offsets_s": (-3600.0,)}, "clock", "60 min ahead of 1 other node", "timedatectl"),
+        (
+            "machine",
+            {"clock_offsets_s": (0.1, 3600.0, 3601.0)},
+            "clock",
+            "behind 3 other nodes",
+            "timedatectl",
+        ),
+        (
+            "machine",
+            {"state_dir": StateDir(path=Path("/s"), problem="held (process 42)", holder_pid=42)},
+            "state directory",
+            "process 42",
+            "kill 42",
+        ),
+        (
+            "machine",
+            {"state_dir": StateDir(path=Path("/s"), problem="cannot write to /s")},
+            "state directory",
+            "cannot write",
+            "chown",
+        ),
+        (
+            "machine",
+            {"state_dir": StateDir(path=Path("/s"), identity_problem="mode 0644")},
+            "state directory",
+            "0644",
+            "chmod 600",
+        ),
+        ("network", {"udp_port_problem": "held by process 7"}, "udp port", "process 7", "--listen 0.0.0.0:0"),
+        ("network", {"door_problem": "held by process 8"}, "door", "process 8", "--api 127.0.0.1:0"),
+        (
+            "network",
+            {"echoes": (Attempt(host="127.0.0.1", problem="nothing came back within 1 s"),)},
+            "udp",
+            "no UDP: 127.0.0.1: nothing came back",
+            "nft",
+        ),
+        (
+            "network",
+            {"platform": "darwin", "multicasts": (BLOCKED,)},
+            "mdns",
+            "macOS blocked this process from the local network (Privacy & Security > Local Network)",
+            "open ",
+        ),
+        ("swarm", {"visits": (visit(problem="nobody answers"),)}, "join", "nobody answers", "# at 192.0.2.7"),
+        ("swarm", {"visits": (visit(swarm="work"),)}, "join", "'work'", "swarm.name 'work'"),
+        ("swarm", {"visits": (visit(protocol=9),)}, "versions", "protocol 9", "upgrade"),
+        ("swarm", {"door_problem": "the door wants a key"}, "node", "wants a key", "gridnode keys create"),
+        ("model", {"problem": "cannot read m.safetensors"}, "model", "cannot read", "gridnode show"),
+        ("model", {"span": None, "span_problem": "one block needs 3 GiB"}, "blocks", "3 GiB", "int4"),
+        ("model", {"executor_problem": "onnx cannot"}, "executor", "onnx cannot", "serve.executor auto"),
+    ],
+)
+def test_what_keeps_a_node_from_working_fails(
+    part: str, changes: dict[str, Any], check: str, measured: str, mend: str
+) -> None:
+    diagnosis = broken(part, **changes)
+    found = the_one(diagnosis, State.FAIL)
+    assert (found.group, found.check) == (part, check)
+    assert measured in found.measured
+    assert mend in found.mend
+    assert diagnosis.fails
+    assert diagnosis.verdict.startswith("Not ready: 1 of")
+    assert check in diagnosis.verdict
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "check", "measured"),
+    [
+        ("machine", {"free_memory_bytes": 2 * GIB}, "memory", "2.00 GiB of 16.0 GiB free"),
+        ("machine", {"threads": 32}, "cores", "32 threads"),
+        ("machine", {"clock_offsets_s": (60.0,)}, "clock", "60 s behind"),
+        ("machine", {"is_clock_synchronized": False}, "clock", "nothing sets it"),
+        ("network", {"multicasts": ()}, "mdns", "do not find each other"),
+        ("network", {"multicasts": (BLOCKED,)}, "mdns", "192.168.1.7: No route to host"),
+        ("network", {"addresses": ()}, "addresses", "alone"),
+        ("network", {"listen": Address("127.0.0.1", 7338)}, "addresses", "no other computer"),
+        ("swarm", {"visits": (visit(version="0.0.9"),)}, "versions", "others run 0.0.9"),
+        ("model", {"damaged_files": (Path("/c/block-3.safetensors"),)}, "block cache", "block-3"),
+        ("model", {"has_chat_template": False}, "chat template", "chats are refused"),
+        ("model", {"weight_files": 2, "total_weight_files": 5}, "model", "2 of 5 weight files"),
+    ],
+)
+def test_what_is_worth_a_look_is_a_warning(
+    part: str, changes: dict[str, Any], check: str, measured: str
+) -> None:
+    diagnosis = broken(part, **changes)
+    found = the_one(diagnosis, State.WARN)
+    assert (found.group, found.check) == (part, check)
+    assert measured in found.measured
+    assert not diagnosis.fails
+    assert diagnosis.verdict.endswith("1 warning above.")
+
+
+@pytest.mark.parametrize(("free_bytes", "state"), [(GIB, State.FAIL), (2 * GIB + MIB, State.WARN)])
+def test_a_full_disk_is_told_with_what_is_wanted(free_bytes: int, state: State) -> None:
+    disk = replace(HEALTHY.machine.disks[0], free_bytes=free_bytes)
+    found = the_one(broken("machine", disks=(disk,)), state)
+    assert found.check == "cache disk"
+    assert "up to 2.00 GiB wanted" in found.measured
+    assert found.mend == "gridnode list"
+
+
+def test_loopback_that_is_down_has_a_command_of_its_own() -> None:
+    echo = Attempt(host="127.0.0.1", problem="Network is unreachable", error_number=errno.ENETUNREACH)
+    assert the_one(broken("network", echoes=(echo,)), State.FAIL).mend == "ip link set lo up"
+
+
+def test_one_of_several_that_does_not_answer_is_no_failure() -> None:
+    visits = (visit(problem="nobody answers"), visit(address=Address("192.0.2.8", 7338)))
+    assert the_one(broken("swarm", visits=visits), State.WARN).check == "join"
+
+
+def test_one_wrong_clock_elsewhere_does_not_blame_this_one() -> None:
+    assert not broken("machine", clock_offsets_s=(0.1, 3600.0, -0.2)).fails
+
+
+def test_what_the_running_node_holds_is_in_order() -> None:
+    state_dir = StateDir(path=Path("/s"), problem="held", holder_pid=42)
+    found = broken("machine", state_dir=state_dir, running_pid=42)
+    assert not found.fails
+    assert any("held by the node that runs (process 42)" in finding.measured for finding in found.findings)
+
+
+def test_a_running_node_is_asked() -> None:
+    lost = replace(STATUS.peers[0], is_self=False, short="lost", state="unreachable", problem="refused")
+    gap = replace(STATUS.models[0], name="tiny", gaps=((3, 5),))
+    status = replace(STATUS, peers=(STATUS.peers[0], lost), models=(gap,))
+    found = broken("swarm", status=status)
+    told = {finding.check: finding for finding in found.findings if finding.state is State.WARN}
+    assert "lost: refused" in told["peers"].measured
+    assert told["gaps"].mend == "gridnode up --model tiny --blocks 3:5"
+    assert found.verdict.startswith("The node that runs is ")
+
+
+def test_one_group_alone() -> None:
+    found = diagnose(HEALTHY, (Group.NETWORK,))
+    assert {finding.group for finding in found.findings} == {Group.NETWORK}
+    assert found.verdict.startswith("The network does all that a node needs; others")
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "measured", "mend"),
+    [
+        (
+            replace(UNIT, active_state="failed", result="watchdog", restarts=5),
+            State.FAIL,
+            "it failed: watchdog, restarted 5 times",
+            "sudo systemctl restart gridnode",
+        ),
+        (replace(UNIT, active_state="inactive"), State.WARN, "inactive", "sudo systemctl start gridnode"),
+        (
+            replace(UNIT, file_state="disabled"),
+            State.WARN,
+            "does not start",
+            "sudo systemctl enable gridnode",
+        ),
+        (replace(UNIT, watchdog_s=0.0), State.WARN, "none watches", "sudo gridnode service install"),
+        (
+            replace(UNIT, is_user=True, active_state="failed", result="exit-code"),
+            State.FAIL,
+            "journalctl --user",
+            "systemctl --user restart gridnode",
+        ),
+    ],
+)
+def test_a_service_that_does_not_run(unit: Unit, state: State, measured: str, mend: str) -> None:
+    found = the_one(broken("service", has_systemd=True, units=(unit,)), state)
+    assert measured in found.measured
+    assert found.mend == mend
+
+
+def test_the_words_of_systemd_are_read() -> None:
+    text = (
+        "Result=success\nNRestarts=2\nLoadState=loaded\nActiveState=active\nSubState=running\n"
+        "UnitFileState=enabled\nWatchdogUSec=1min\n"
+    )
+    assert read_unit(text, is_user=False) == replace(UNIT, restarts=2)
+    absent = read_unit("LoadState=not-found\nActiveState=inactive\nWatchdogUSec=infinity\n", is_user=True)
+    assert not absent.is_installed
+
+
+def test_the_sentence_about_macos_is_that_of_the_documents() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "doctor.md").read_text()
+    assert MACOS_BLOCKED in text
