@@ -30,10 +30,13 @@ from gridnode.wire.messages import (
 )
 from gridnode.wire.tensors import TensorHeader
 
-# Leasing KV cache takes microseconds; a hop that is busy with a long step answers after it.
-OPEN_TIMEOUT_S = 30.0
+# Leasing KV cache takes microseconds; a hop that is busy answers between two chunks of a prompt.
+OPEN_TIMEOUT_S = 15.0
 # The slowest useful hop: one chunk of a prompt through a large span on an old computer.
 STEP_TIMEOUT_S = 300.0
+# A decode step that takes so much longer than every one before it hangs somewhere.
+MIN_DECODE_TIMEOUT_S = 15.0
+DECODE_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +76,14 @@ class RemoteSession:
         self._streams: dict[int, Stream] = {}
         """By number of the hop, as they are opened."""
 
+        self._answered: set[int] = set()
+        """Numbers of the hops that have opened the session."""
+
         self._listeners: list[asyncio.Task[None]] = []
         self._pending: dict[int, asyncio.Future[StepOutcome]] = {}
         self._failure: GridError | None = None
         self._num_steps = 0
+        self._slowest_decode_s: float | None = None
 
     async def __aenter__(self) -> Self:
         """Open the session on all hops at once.
@@ -103,9 +110,7 @@ class RemoteSession:
             ]
         except TimeoutError as exc:
             await self.aclose()
-            raise PeerLost(
-                f"a hop of {self.plan.route} did not open the session in {OPEN_TIMEOUT_S:g} s"
-            ) from exc
+            raise _silent(hops[min(set(range(len(hops))) - self._answered)]) from exc
         except BaseException:
             await self.aclose()
             raise
@@ -140,17 +145,30 @@ class RemoteSession:
         self._num_steps += 1
         answer: asyncio.Future[StepOutcome] = asyncio.get_running_loop().create_future()
         self._pending[number] = answer
+        timeout_s = self._timeout_s(kind)
         message = Step(
             step=number, position=position, kind=kind, output=output, tensor=tensor, history=tuple(history)
         )
         try:
+            began_at = asyncio.get_running_loop().time()
             await self._streams[0].send(encode_message(message, body))
-            async with asyncio.timeout(STEP_TIMEOUT_S):
-                return await answer
+            async with asyncio.timeout(timeout_s):
+                outcome = await answer
+            if kind is StepKind.DECODE:
+                took_s = asyncio.get_running_loop().time() - began_at
+                self._slowest_decode_s = max(took_s, self._slowest_decode_s or 0.0)
+            return outcome
         except TimeoutError as exc:
-            raise PeerLost(f"no answer from {self.plan.route} in {STEP_TIMEOUT_S:g} s") from exc
+            raise PeerLost(f"no answer from {self.plan.route} in {timeout_s:.3g} s") from exc
         finally:
             del self._pending[number]
+
+    def _timeout_s(self, kind: StepKind) -> float:
+        """Return how long to wait for a step before the route counts as hanging."""
+        if kind is not StepKind.DECODE or self._slowest_decode_s is None:
+            return STEP_TIMEOUT_S
+        patience_s = max(MIN_DECODE_TIMEOUT_S, DECODE_PATIENCE * self._slowest_decode_s)
+        return min(patience_s, STEP_TIMEOUT_S)
 
     async def aclose(self) -> None:
         """Free the lease on every hop at once. Safe to call more than once."""
@@ -188,6 +206,7 @@ class RemoteSession:
             raise _refused(hop, message)
         if not isinstance(message, SessionOpened):
             raise ProtocolError(f"{type(message).__name__} came where SessionOpened was expected")
+        self._answered.add(index)
 
     def _next_hop(self, hop: Hop) -> NextHop:
         return NextHop(peer_id=hop.peer_id, addresses=tuple(self._addresses.get(hop.peer_id, ())))
@@ -224,6 +243,14 @@ def _lost(hop: Hop, text: str) -> PeerRefused:
     return PeerRefused(
         f"node {short(hop.peer_id)} with blocks {hop.span} is gone: {text}",
         reason=ErrorCode.PEER_LOST,
+        peer_id=hop.peer_id,
+    )
+
+
+def _silent(hop: Hop) -> PeerRefused:
+    return PeerRefused(
+        f"node {short(hop.peer_id)} with blocks {hop.span} did not open the session in {OPEN_TIMEOUT_S:g} s",
+        reason=ErrorCode.TIMEOUT,
         peer_id=hop.peer_id,
     )
 

@@ -26,6 +26,7 @@ _SURVIVABLE = frozenset(
         ErrorCode.ENGINE_LOST,
         ErrorCode.NO_CAPACITY,
         ErrorCode.PEER_LOST,
+        ErrorCode.TIMEOUT,
         ErrorCode.WRONG_MODEL,
         ErrorCode.WRONG_SPAN,
     }

@@ -17,7 +17,7 @@ from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import NoCapacity
-from gridnode.node import lasting_session
+from gridnode.node import lasting_session, remote_session
 
 pytestmark = pytest.mark.swarm
 
@@ -118,5 +118,38 @@ def test_nobody_to_take_over_is_an_error_that_names_the_blocks(
             with pytest.raises(NoCapacity, match="blocks 2:4 of 0:4 are served by nobody"):
                 await answering
             await until(lambda: node.status().open_sessions == 0 and node.free_cache_tokens == 2048)
+
+    asyncio.run(scenario())
+
+
+def test_a_hop_that_hangs_is_replaced_with_the_same_tokens(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B4: the node answers and its engine worker does not, as after a suspended laptop or a stuck disk."""
+    monkeypatch.setattr(remote_session, "MIN_DECODE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(remote_session, "DECODE_PATIENCE", 1.0)
+    monkeypatch.setattr(remote_session, "OPEN_TIMEOUT_S", 2.0)
+    spans = [Span(0, 2), Span(2, 4), Span(2, 4)]
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, spans) as swarm:
+            node = swarm.nodes[0]
+            undisturbed = (await ask(node, PROMPT, max_tokens=NUM_TOKENS)).token_ids
+            hanging: list[int] = []
+
+            def freeze(started: Started) -> None:
+                [hop] = [n for n in swarm.nodes if n.status().peer_id == started.route[1].peer_id]
+                pid = hop.status().engine.pid
+                assert pid is not None
+                hanging.append(pid)
+                os.kill(pid, signal.SIGSTOP)
+
+            try:
+                token_ids, reroutes, _ = await answer_while(node, SamplingParams(), 20, freeze)
+            finally:
+                for pid in hanging:
+                    os.kill(pid, signal.SIGCONT)
+            assert token_ids == undisturbed
+            assert reroutes >= 1
 
     asyncio.run(scenario())
