@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,15 @@ def doctor(
         typer.Argument(metavar="[GROUP]", help="machine, network, swarm, model or service only."),
     ] = None,
     as_json: JsonOption = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="FILE",
+            help="Write a ZIP file with the report, the configuration and the end of the log, "
+            "without keys, names and addresses, to show to others.",
+        ),
+    ] = None,
 ) -> None:
     """Find out what keeps a node from working here, and what to do about it.
 
@@ -31,23 +41,31 @@ def doctor(
       gridnode doctor
       gridnode doctor network
       gridnode doctor --model HuggingFaceTB/SmolLM2-135M-Instruct
+      gridnode doctor --bundle report.zip
     """
     import asyncio
     import sys
 
-    from gridnode.cli.doctor.examination import diagnose, examine, read_config
+    from gridnode.cli.doctor.examination import diagnose, examine, read_values
     from gridnode.cli.doctor.report import report
     from gridnode.cli.ending import FAILED
-    from gridnode.cli.showing import print_json, stdout
+    from gridnode.cli.showing import print_json, stderr, stdout
+    from gridnode.config.layers import to_node_config
     from gridnode.logs import configure_logging
 
     configure_logging("ERROR")
-    config, problem = read_config(flags)
+    values, problem = read_values(flags)
+    config = to_node_config(values)
     facts = asyncio.run(examine(config, config_problem=problem))
     found = diagnose(facts, (group,) if group else tuple(Group))
     if as_json:
         print_json(found)
     else:
         stdout().print(report(found), soft_wrap=True, end="")
+    if bundle:
+        from gridnode.cli.doctor.bundle import write_bundle
+
+        write_bundle(bundle, found, facts, values)
+        stderr().print(f"written  {bundle}; look at it before you give it away", markup=False)
     if found.fails:
         sys.exit(FAILED)

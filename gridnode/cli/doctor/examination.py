@@ -20,7 +20,7 @@ from gridnode.cli.doctor.swarm import SwarmFacts, swarm_findings
 from gridnode.cli.doctor.swarm_facts import ask_door, call_on_swarm
 from gridnode.cli.doctor.verdict import verdict
 from gridnode.config import NodeConfig
-from gridnode.config.layers import Layer, merge, to_node_config
+from gridnode.config.layers import Given, Layer, merge, to_node_config
 from gridnode.config.sources import read_sources
 from gridnode.core.ids import PeerId
 from gridnode.errors import BadInput
@@ -39,12 +39,14 @@ class Facts:
     service: ServiceFacts
 
 
-def read_config(flags: Layer) -> tuple[NodeConfig, str]:
-    """Return the configuration, and why it cannot be read; what then counts are the flags alone."""
+def read_values(flags: Layer) -> tuple[dict[str, Given], str]:
+    """Return the configuration, and why it cannot be used; what then counts are the defaults."""
     try:
-        return to_node_config(read_sources(os.environ, flags)), ""
+        values = read_sources(os.environ, flags)
+        to_node_config(values)
     except BadInput as exc:
-        return to_node_config(merge(flags)), str(exc)
+        return merge(), str(exc)
+    return values, ""
 
 
 async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
