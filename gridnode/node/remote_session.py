@@ -64,15 +64,22 @@ class RemoteSession:
 
     Args:
         addresses: Where each hop of the route listens.
+        in_order: Open one hop after the other instead of all at once.
     """
 
     def __init__(
-        self, links: Links, plan: SessionPlan, *, addresses: Mapping[PeerId, Sequence[Address]]
+        self,
+        links: Links,
+        plan: SessionPlan,
+        *,
+        addresses: Mapping[PeerId, Sequence[Address]],
+        in_order: bool = False,
     ) -> None:
         self.plan = plan
         self.session_id = SessionId(secrets.token_bytes(16))
         self._links = links
         self._addresses = addresses
+        self._in_order = in_order
         self._streams: dict[int, Stream] = {}
         """By number of the hop, as they are opened."""
 
@@ -86,7 +93,7 @@ class RemoteSession:
         self._slowest_decode_s: float | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the session on all hops at once.
+        """Open the session on all hops.
 
         Raises:
             PeerRefused: a hop refused or is gone; `reason` tells why, `peer_id` whom to avoid.
@@ -95,12 +102,11 @@ class RemoteSession:
         hops = self.plan.route.hops
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                opened = await asyncio.gather(
-                    *(self._open(i) for i in range(len(hops))), return_exceptions=True
-                )
-            for outcome in opened:
-                if isinstance(outcome, BaseException):
-                    raise outcome
+                if self._in_order:
+                    for i in range(len(hops)):
+                        await self._open(i)
+                else:
+                    await self._open_at_once()
             # Awaited in aclose: the readers of every hop's stream, for results and refusals.
             self._listeners = [
                 asyncio.create_task(
@@ -177,6 +183,13 @@ class RemoteSession:
         for listener in self._listeners:
             listener.cancel()
         await asyncio.gather(*self._listeners, return_exceptions=True)
+
+    async def _open_at_once(self) -> None:
+        hops = self.plan.route.hops
+        opened = await asyncio.gather(*(self._open(i) for i in range(len(hops))), return_exceptions=True)
+        for outcome in opened:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _open(self, index: int) -> None:
         hops = self.plan.route.hops

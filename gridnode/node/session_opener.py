@@ -35,6 +35,10 @@ _SURVIVABLE = frozenset(
 _ENDING = frozenset({PeerState.LEAVING, PeerState.PAUSED})
 
 
+# What others let go in the same moment is free again after this: a round trip of a LAN, many times over.
+PARTING_S = 0.05
+
+
 def is_survivable(error: GridError) -> bool:
     """Return whether another hop could do what failed with `error`."""
     return isinstance(error, PeerLost) or (isinstance(error, PeerRefused) and error.reason in _SURVIVABLE)
@@ -107,6 +111,7 @@ class SessionOpener:
             PeerRefused: every route ended in a refusal, the last of which this is.
         """
         last: GridError | None = None
+        in_order = False
         while True:
             try:
                 route = self._route()
@@ -115,14 +120,23 @@ class SessionOpener:
                     raise last or exc from None
                 await self._wait(deadline, last or exc)
                 continue
-            session = RemoteSession(self._links, self._plan(route), addresses=self._addresses(route))
+            session = RemoteSession(
+                self._links, self._plan(route), addresses=self._addresses(route), in_order=in_order
+            )
             try:
                 return await session.__aenter__()
             except (PeerRefused, PeerLost) as exc:
                 if not is_survivable(exc) or not isinstance(exc, PeerRefused):
                     raise
-                logger.info("route %s: %s; trying another", route, exc)
                 last = exc
+                if exc.reason is ErrorCode.CACHE_FULL and not in_order and len(route.hops) > 1:
+                    # Two clients may have taken the last room of one hop each, and both were refused by
+                    # the other one. Who takes hops in order meets at the first: one of them goes on.
+                    logger.info("route %s: %s; trying again, hop by hop", route, exc)
+                    in_order = True
+                    await asyncio.sleep(PARTING_S)
+                    continue
+                logger.info("route %s: %s; trying another", route, exc)
                 self.note_failure(exc)
 
     async def _wait(self, deadline: float, error: GridError) -> None:
