@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from gridnode.cli.doctor.findings import Diagnosis, Group
 from gridnode.cli.doctor.machine import MachineFacts, machine_findings
-from gridnode.cli.doctor.machine_facts import measure_machine
+from gridnode.cli.doctor.machine_facts import look_at_state_dir, measure_machine
 from gridnode.cli.doctor.model import ModelFacts, model_findings
 from gridnode.cli.doctor.model_facts import find_model
 from gridnode.cli.doctor.network import NetworkFacts, network_findings
@@ -52,14 +52,19 @@ def read_values(flags: Layer) -> tuple[dict[str, Given], str]:
 async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
     """Measure everything. Takes some seconds when somebody does not answer. Cancelling is safe."""
     status, door_problem = await ask_door(config)
-    running_pid = status.pid if status else None
+    state_dir = look_at_state_dir(config.state_dir)
+    # A node whose door refuses us runs all the same: what it holds is no problem.
+    running_pid = status.pid if status else state_dir.holder_pid if door_problem else None
     # What others hold is looked at first: calling on nodes takes ports of its own.
-    network = measure_network(config, running_pid=running_pid, running_listen=status.listen if status else "")
+    network = measure_network(
+        config, running_pid=running_pid, running_listen=status.listen if status else str(config.listen)
+    )
     swarm = await call_on_swarm(config, status, door_problem)
     model = await asyncio.to_thread(find_model, config, swarm.heard(), status, me=_me(config))
     machine = measure_machine(
         config,
         config_problem=config_problem,
+        state_dir=state_dir,
         running_pid=running_pid,
         span_bytes=model.span_bytes if model.is_cached and not model.is_serving else 0,
         clock_offsets_s=tuple(v.clock_offset_s for v in swarm.visits if v.clock_offset_s is not None),

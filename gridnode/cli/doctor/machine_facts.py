@@ -31,6 +31,7 @@ def measure_machine(
     config: NodeConfig,
     *,
     config_problem: str,
+    state_dir: StateDir,
     running_pid: int | None,
     span_bytes: int,
     clock_offsets_s: tuple[float, ...],
@@ -57,7 +58,7 @@ def measure_machine(
         free_memory_bytes=memory.available,
         budget_bytes=memory_budget_bytes(config),
         disks=disks,
-        state_dir=_look_at_state_dir(config.state_dir),
+        state_dir=state_dir,
         running_pid=running_pid,
         clock_offsets_s=clock_offsets_s,
         is_clock_synchronized=_is_clock_synchronized(),
@@ -72,7 +73,7 @@ def _disk(check: str, path: Path, wanted_bytes: int, *, mend: str) -> Disk:
     return Disk(check=check, path=path, free_bytes=free_bytes, wanted_bytes=wanted_bytes, mend=mend)
 
 
-def _look_at_state_dir(path: Path) -> StateDir:
+def look_at_state_dir(path: Path) -> StateDir:
     """Take the lock that a node takes, for a moment."""
     try:
         with state_lock(path):

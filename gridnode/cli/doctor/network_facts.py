@@ -33,7 +33,7 @@ def measure_network(config: NodeConfig, *, running_pid: int | None, running_list
 
     Args:
         running_pid: Process of the node that runs here, if one does: it holds both ports.
-        running_listen: Where its QUIC listens.
+        running_listen: Where its QUIC listens, as far as it is known.
     """
     problem, listen = "", config.listen
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gridnode import __version__
 from gridnode.cli.doctor.swarm import SwarmFacts, Visit
@@ -28,6 +28,9 @@ _DIAL_TIMEOUT_S = 5.0
 # A node tells what it knows at once; in a swarm of hundreds it takes some messages.
 _NEWS_TIMEOUT_S = 0.5
 
+_Heard = tuple[Announcement, float]
+"""An announcement, and the time on this computer's clock when it was made."""
+
 
 async def ask_door(config: NodeConfig) -> tuple[NodeStatus | None, str]:
     """Return the status of the node that runs here, and why its door does not answer if it does not."""
@@ -42,16 +45,17 @@ async def ask_door(config: NodeConfig) -> tuple[NodeStatus | None, str]:
 
 async def call_on_swarm(config: NodeConfig, status: NodeStatus | None, door_problem: str) -> SwarmFacts:
     """Return what the nodes of the configuration, and peers of the running node, say of themselves."""
+    swarm = status.swarm if status else config.swarm
     known = [parse_address(peer.address) for peer in status.peers if _is_near(peer)] if status else []
     others = [address for address in known if address not in config.join][:_MAX_PEERS]
     visits = await asyncio.gather(
-        *(call_on(address, swarm=config.swarm, is_joined=True) for address in config.join),
-        *(call_on(address, swarm=config.swarm, is_joined=False) for address in others),
+        *(call_on(address, swarm=swarm, is_joined=True) for address in config.join),
+        *(call_on(address, swarm=swarm, is_joined=False) for address in others),
     )
     return SwarmFacts(
         status=status,
         door_problem=door_problem,
-        swarm=status.swarm if status else config.swarm,
+        swarm=swarm,
         version=__version__,
         visits=tuple(visits),
     )
@@ -61,8 +65,14 @@ def _is_near(peer: PeerStatus) -> bool:
     return bool(peer.address) and not peer.is_self and peer.state != "unreachable"
 
 
-async def call_on(address: Address, *, swarm: str, is_joined: bool) -> Visit:
-    """Return what the node at `address` says. Cancelling is safe."""
+async def call_on(
+    address: Address, *, swarm: str, is_joined: bool, wall_s: Callable[[], float] = time.time
+) -> Visit:
+    """Return what the node at `address` says. Cancelling is safe.
+
+    Args:
+        wall_s: Seconds since 1970, as this computer believes.
+    """
     # From loopback nothing leaves this computer, and to others nothing leaves from loopback.
     wildcard = "::" if ":" in address.host else "0.0.0.0"
     bind = Address("127.0.0.1" if is_loopback(address) and wildcard == "0.0.0.0" else wildcard, 0)
@@ -72,18 +82,11 @@ async def call_on(address: Address, *, swarm: str, is_joined: bool) -> Visit:
         return Visit(address=address, is_joined=is_joined, problem=str(exc))
     try:
         connection = await transport.dial(address, peer_id=None, timeout_s=_DIAL_TIMEOUT_S)
-        return await _converse(connection, address, swarm=swarm, is_joined=is_joined)
+        hello, heard = await _converse(connection, swarm, wall_s)
     except GridError as exc:
         return Visit(address=address, is_joined=is_joined, problem=str(exc))
     finally:
         await transport.aclose()
-
-
-async def _converse(connection: Connection, address: Address, *, swarm: str, is_joined: bool) -> Visit:
-    stream = await connection.open_stream()
-    await stream.send(encode_message(Hello(protocol=PROTOCOL_VERSION, version=__version__, swarm=swarm)))
-    hello = expect_message(await stream.receive(), Hello)
-    heard = await _hear(stream) if hello.swarm == swarm else []
     return Visit(
         address=address,
         is_joined=is_joined,
@@ -95,20 +98,29 @@ async def _converse(connection: Connection, address: Address, *, swarm: str, is_
     )
 
 
-async def _hear(stream: Stream) -> list[tuple[Announcement, float]]:
-    """Return what is told within `_NEWS_TIMEOUT_S`, with the time on this clock when each was made."""
-    heard = []
+async def _converse(
+    connection: Connection, swarm: str, wall_s: Callable[[], float]
+) -> tuple[Hello, list[_Heard]]:
+    stream = await connection.open_stream()
+    await stream.send(encode_message(Hello(protocol=PROTOCOL_VERSION, version=__version__, swarm=swarm)))
+    hello = expect_message(await stream.receive(), Hello)
+    return hello, await _hear(stream, wall_s) if hello.swarm == swarm else []
+
+
+async def _hear(stream: Stream, wall_s: Callable[[], float]) -> list[_Heard]:
+    """Return what is told within `_NEWS_TIMEOUT_S`."""
+    heard: list[_Heard] = []
     try:
         async with asyncio.timeout(_NEWS_TIMEOUT_S):
             while (frame := await stream.receive()) is not None:
                 for signed in expect_message(frame, Announce).announcements:
-                    heard.append((verify_announcement(signed), time.time() - signed.age_s))
+                    heard.append((verify_announcement(signed), wall_s() - signed.age_s))
     except TimeoutError:
         pass
     return heard
 
 
-def _clock_offset_s(heard: Sequence[tuple[Announcement, float]], teller: PeerId) -> float | None:
+def _clock_offset_s(heard: Sequence[_Heard], teller: PeerId) -> float | None:
     """Return how far the clock of `teller` is ahead, by the newest it says of itself."""
     offsets_s = [ann.made_at_s - made_s for ann, made_s in heard if ann.peer_id == teller]
     return offsets_s[-1] if offsets_s else None
