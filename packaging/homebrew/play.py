@@ -73,9 +73,7 @@ def install(formula: str, prefix: Prefix, *, wheel: Path, libraries: Path) -> No
     opt_bin.mkdir(parents=True)
     (opt_bin / "gridnode").symlink_to(prefix.libexec / "bin" / "gridnode")
     template = found(r'^    template = "(.*?)"$', formula)
-    written = subprocess.run(
-        [python, "-c", template], env=environment(), capture_output=True, check=True
-    ).stdout
+    done = subprocess.run([python, "-c", template], env=environment(), capture_output=True, check=True)
     config = prefix.path('etc/"gridnode/config.toml"')
     config.parent.mkdir(parents=True)
     config.write_bytes(done.stdout)
@@ -89,7 +87,7 @@ def environment() -> dict[str, str]:
 
 
 def run_service(formula: str, prefix: Prefix) -> int:
-    """Start the service as launchd would, on free ports; stop it once it answers, and return its exit code."""
+    """Start the service as launchd would, on free ports; stop it once it answers; return its exit code."""
     service = found(r"^  service do\n(.*?)^  end", formula)
     program, *arguments = (word.strip() for word in found(r"run \[(.*?)\]", service).split(","))
     command = [str(prefix.path(program.replace('"', ""))), *(word.strip('"') for word in arguments)]
