@@ -56,6 +56,7 @@ HEALTHY = Facts(
         running_pid=None,
         echoes=(Attempt(host="127.0.0.1", rtt_s=3e-5),),
         addresses=(Address("192.168.1.7", 7338),),
+        ipv6_hosts=(),
         ignored_interfaces=("docker0",),
         mdns=True,
         multicasts=(Attempt(host="192.168.1.7"),),

@@ -23,7 +23,7 @@ from gridnode.config import NodeConfig
 from gridnode.config.layers import Given, Layer, merge, to_node_config
 from gridnode.config.sources import read_sources
 from gridnode.core.ids import PeerId
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, KeyRefused
 from gridnode.net.identity import IDENTITY_FILE, Identity, load_or_create_identity
 
 
@@ -51,15 +51,17 @@ def read_values(flags: Layer) -> tuple[dict[str, Given], str]:
 
 async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
     """Measure everything. Takes some seconds when somebody does not answer. Cancelling is safe."""
-    status, door_problem = await ask_door(config)
+    status, door_error = await ask_door(config)
     state_dir = look_at_state_dir(config.state_dir)
     # A node whose door refuses us runs all the same: what it holds is no problem.
-    running_pid = status.pid if status else state_dir.holder_pid if door_problem else None
+    running_pid = (
+        status.pid if status else state_dir.holder_pid if isinstance(door_error, KeyRefused) else None
+    )
     # What others hold is looked at first: calling on nodes takes ports of its own.
     network = measure_network(
         config, running_pid=running_pid, running_listen=status.listen if status else str(config.listen)
     )
-    swarm = await call_on_swarm(config, status, door_problem)
+    swarm = await call_on_swarm(config, status, door_error)
     model = await asyncio.to_thread(find_model, config, swarm.heard(), status, me=_me(config))
     machine = measure_machine(
         config,

@@ -30,10 +30,14 @@ class Finding:
     """One line of the report."""
 
     group: Group
+    """`machine`, `network`, `swarm`, `model` or `service`."""
+
     check: str
     """What was looked at: `udp port`, `clock`, `blocks`, ... Stays the same from version to version."""
 
     state: State
+    """`ok`, `warn` or `fail`."""
+
     measured: str
     """What was found, with its numbers."""
 
@@ -49,6 +53,7 @@ class Diagnosis:
     """What this computer can do for the swarm, in one sentence."""
 
     findings: tuple[Finding, ...]
+    """In the order of the groups."""
 
     @property
     def fails(self) -> bool:

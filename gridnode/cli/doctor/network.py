@@ -49,6 +49,9 @@ class NetworkFacts:
     addresses: tuple[Address, ...]
     """Where others reach QUIC."""
 
+    ipv6_hosts: tuple[str, ...]
+    """Addresses by which this computer could be reached over IPv6."""
+
     ignored_interfaces: tuple[str, ...]
     """Those that connect only containers and virtual machines of this computer."""
 
@@ -65,6 +68,7 @@ def network_findings(facts: NetworkFacts) -> Iterator[Finding]:
     yield _port("udp port", f"UDP {facts.listen}", facts.udp_port_problem, facts, "gridnode up --listen")
     yield _udp(facts)
     yield _addresses(facts)
+    yield _ipv6(facts)
     yield _mdns(facts)
     yield _port("door", f"TCP {facts.door}", facts.door_problem, facts, "gridnode up --api")
 
@@ -108,6 +112,16 @@ def _addresses(facts: NetworkFacts) -> Finding:
         )
     shown = ", ".join(map(str, facts.addresses))
     return _finding(check="addresses", state=State.OK, measured=f"others reach this node at {shown}{ignored}")
+
+
+def _ipv6(facts: NetworkFacts) -> Finding:
+    if not facts.ipv6_hosts:
+        measured = "this computer has no address of its own: IPv4 is used"
+    elif ":" in facts.listen.host:
+        measured = f"used, at {', '.join(facts.ipv6_hosts)}"
+    else:
+        measured = f"there is {facts.ipv6_hosts[0]}, but the node listens on {facts.listen} only"
+    return _finding(check="ipv6", state=State.OK, measured=measured)
 
 
 def _mdns(facts: NetworkFacts) -> Finding:

@@ -55,6 +55,7 @@ def measure_network(config: NodeConfig, *, running_pid: int | None, running_list
         running_pid=running_pid,
         echoes=tuple(map(_echo, ["127.0.0.1", *hosts[: _MAX_ECHOES - 1]])),
         addresses=reachable_addresses(listen),
+        ipv6_hosts=tuple(local.host for local in local_addresses("::") if ":" in local.host),
         ignored_interfaces=tuple(sorted(filter(is_virtual, psutil.net_if_addrs()))),
         mdns=config.mdns,
         multicasts=tuple(
@@ -92,12 +93,16 @@ def _echo(host: str) -> Attempt:
 
 def _ask_everybody(host: str) -> Attempt:
     """Ask the network of one of our addresses for nodes, as a node does; nobody waits for the answer."""
-    labels = SERVICE_TYPE.encode().split(b".")  # the last one is empty, as the end must be
-    name = b"".join(bytes([len(label)]) + label for label in labels)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(host))
-            sock.sendto(_HEADER + name + _POINTERS, _MDNS_GROUP)
+            sock.sendto(mdns_question(), _MDNS_GROUP)
         except OSError as exc:
             return Attempt(host=host, problem=exc.strerror or str(exc), error_number=exc.errno or 0)
     return Attempt(host=host)
+
+
+def mdns_question() -> bytes:
+    """Return a packet that asks who serves `SERVICE_TYPE`. Pure."""
+    labels = SERVICE_TYPE.encode().split(b".")  # the last one is empty, as the end must be
+    return _HEADER + b"".join(bytes([len(label)]) + label for label in labels) + _POINTERS

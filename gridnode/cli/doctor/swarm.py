@@ -49,8 +49,11 @@ class SwarmFacts:
     door_problem: str
     """Why the door of a node that runs here does not answer; empty if no node runs."""
 
+    needs_key: bool = False
+    """Whether that is for want of the right key."""
+
     swarm: str
-    """The name in the configuration."""
+    """The name that nodes must have."""
 
     version: str
     """Of this gridnode."""
@@ -78,7 +81,9 @@ def swarm_findings(facts: SwarmFacts) -> Iterator[Finding]:
 
 def _node(facts: SwarmFacts) -> Finding:
     if facts.door_problem:
-        mend = "gridnode keys create doctor" if "key" in facts.door_problem else "gridnode logs"
+        mend = "gridnode logs"
+        if facts.needs_key:
+            mend = "export GRIDNODE_API_KEY=$(gridnode keys create doctor)"
         return _finding(check="node", state=State.FAIL, measured=facts.door_problem, mend=mend)
     if facts.status is None:
         measured = "none runs here: this is what 'gridnode up' would meet"

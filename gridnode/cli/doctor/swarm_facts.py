@@ -14,7 +14,7 @@ from gridnode.control.schema import NodeStatus, PeerStatus
 from gridnode.core.addresses import Address, is_loopback, parse_address
 from gridnode.core.announcements import Announcement
 from gridnode.core.ids import PeerId
-from gridnode.errors import GridError, NotRunning
+from gridnode.errors import GridError, KeyRefused, NotRunning
 from gridnode.net.identity import Identity
 from gridnode.net.quic import QuicTransport
 from gridnode.net.transport import Connection, Stream
@@ -32,18 +32,20 @@ _Heard = tuple[Announcement, float]
 """An announcement, and the time on this computer's clock when it was made."""
 
 
-async def ask_door(config: NodeConfig) -> tuple[NodeStatus | None, str]:
-    """Return the status of the node that runs here, and why its door does not answer if it does not."""
+async def ask_door(config: NodeConfig) -> tuple[NodeStatus | None, GridError | None]:
+    """Return the status of the node that runs here, and why its door does not tell it, if one is there."""
     try:
         async with ControlClient(config.api) as client:
-            return await client.status(), ""
+            return await client.status(), None
     except NotRunning:
-        return None, ""
+        return None, None
     except GridError as exc:
-        return None, str(exc)
+        return None, exc
 
 
-async def call_on_swarm(config: NodeConfig, status: NodeStatus | None, door_problem: str) -> SwarmFacts:
+async def call_on_swarm(
+    config: NodeConfig, status: NodeStatus | None, door_error: GridError | None
+) -> SwarmFacts:
     """Return what the nodes of the configuration, and peers of the running node, say of themselves."""
     swarm = status.swarm if status else config.swarm
     known = [parse_address(peer.address) for peer in status.peers if _is_near(peer)] if status else []
@@ -54,7 +56,8 @@ async def call_on_swarm(config: NodeConfig, status: NodeStatus | None, door_prob
     )
     return SwarmFacts(
         status=status,
-        door_problem=door_problem,
+        door_problem=str(door_error or ""),
+        needs_key=isinstance(door_error, KeyRefused),
         swarm=swarm,
         version=__version__,
         visits=tuple(visits),

@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 from ailing import BLOCKED, HEALTHY, broken, the_one
 from fake_node import STATUS
+from zeroconf import DNSIncoming
 
 from gridnode.cli.doctor.examination import diagnose
 from gridnode.cli.doctor.findings import Group, State
 from gridnode.cli.doctor.machine import StateDir
 from gridnode.cli.doctor.network import MACOS_BLOCKED, Attempt
+from gridnode.cli.doctor.network_facts import mdns_question
 from gridnode.cli.doctor.service import Unit
 from gridnode.cli.doctor.service_facts import read_unit
 from gridnode.cli.doctor.swarm import Visit
 from gridnode.core.addresses import Address
+from gridnode.net.discovery import SERVICE_TYPE
 from gridnode.units import GIB, MIB
 
 THERE = Address("192.0.2.7", 7338)
@@ -101,7 +104,14 @@ def test_a_healthy_computer_is_ready() -> None:
         ("swarm", {"visits": (visit(problem="nobody answers"),)}, "join", "nobody answers", "# at 192.0.2.7"),
         ("swarm", {"visits": (visit(swarm="work"),)}, "join", "'work'", "swarm.name 'work'"),
         ("swarm", {"visits": (visit(protocol=9),)}, "versions", "protocol 9", "upgrade"),
-        ("swarm", {"door_problem": "the door wants a key"}, "node", "wants a key", "gridnode keys create"),
+        ("swarm", {"door_problem": "it is silent"}, "node", "it is silent", "gridnode logs"),
+        (
+            "swarm",
+            {"door_problem": "the door wants a key", "needs_key": True},
+            "node",
+            "wants a key",
+            "export GRIDNODE_API_KEY=$(gridnode keys create doctor)",
+        ),
         ("model", {"problem": "cannot read m.safetensors"}, "model", "cannot read", "gridnode show"),
         ("model", {"span": None, "span_problem": "one block needs 3 GiB"}, "blocks", "3 GiB", "int4"),
         ("model", {"executor_problem": "onnx cannot"}, "executor", "onnx cannot", "serve.executor auto"),
@@ -234,6 +244,25 @@ def test_the_words_of_systemd_are_read() -> None:
     assert read_unit(text, is_user=False) == replace(UNIT, restarts=2)
     absent = read_unit("LoadState=not-found\nActiveState=inactive\nWatchdogUSec=infinity\n", is_user=True)
     assert not absent.is_installed
+
+
+@pytest.mark.parametrize(
+    ("listen", "hosts", "measured"),
+    [
+        ("0.0.0.0", (), "no address of its own"),
+        ("0.0.0.0", ("2001:db8::7",), "there is 2001:db8::7, but the node listens on 0.0.0.0:7338 only"),
+        ("::", ("2001:db8::7",), "used, at 2001:db8::7"),
+    ],
+)
+def test_ipv6_is_told_without_a_warning(listen: str, hosts: tuple[str, ...], measured: str) -> None:
+    found = broken("network", listen=Address(listen, 7338), ipv6_hosts=hosts)
+    assert not found.fails
+    assert any(finding.check == "ipv6" and measured in finding.measured for finding in found.findings)
+
+
+def test_the_question_is_one_that_responders_understand() -> None:
+    [question] = DNSIncoming(mdns_question()).questions
+    assert question.name == SERVICE_TYPE
 
 
 def test_the_sentence_about_macos_is_that_of_the_documents() -> None:
