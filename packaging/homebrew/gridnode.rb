@@ -406,6 +406,7 @@ class Gridnode < Formula
 
   test do
     assert_match version.to_s, shell_output("#{bin}/gridnode version")
+    assert_match "onnxruntime", shell_output("#{bin}/gridnode doctor machine --json")
 
     port = free_port
     pid = spawn bin/"gridnode", "up", "--api", "127.0.0.1:#{port}", "--listen", "127.0.0.1:0", "--no-mdns",

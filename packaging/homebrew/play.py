@@ -61,6 +61,7 @@ def found(pattern: str, text: str) -> str:
 
 def install(formula: str, prefix: Prefix, *, wheel: Path, libraries: Path) -> None:
     """Do what `def install` does."""
+    (prefix.root / "home").mkdir(parents=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix.libexec], check=True)
     python = prefix.libexec / "bin" / "python"
     [site_packages] = prefix.libexec.glob("lib/python3*/site-packages")
@@ -73,7 +74,7 @@ def install(formula: str, prefix: Prefix, *, wheel: Path, libraries: Path) -> No
     opt_bin.mkdir(parents=True)
     (opt_bin / "gridnode").symlink_to(prefix.libexec / "bin" / "gridnode")
     template = found(r'^    template = "(.*?)"$', formula)
-    done = subprocess.run([python, "-c", template], env=environment(), capture_output=True, check=True)
+    done = subprocess.run([python, "-c", template], env=environment(prefix), capture_output=True, check=True)
     config = prefix.path('etc/"gridnode/config.toml"')
     config.parent.mkdir(parents=True)
     config.write_bytes(done.stdout)
@@ -81,9 +82,14 @@ def install(formula: str, prefix: Prefix, *, wheel: Path, libraries: Path) -> No
         prefix.path(directory).mkdir(parents=True)
 
 
-def environment() -> dict[str, str]:
-    """Return the environment without what leads Python elsewhere."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def environment(prefix: Prefix) -> dict[str, str]:
+    """Return the environment with a home in the prefix, without what leads Python or gridnode elsewhere."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "PYTHONPATH" and not name.startswith(("GRIDNODE_", "XDG_"))
+    }
+    return {**kept, "HOME": str(prefix.root / "home")}
 
 
 def run_service(formula: str, prefix: Prefix) -> int:
@@ -101,12 +107,8 @@ def run_service(formula: str, prefix: Prefix) -> int:
         api = f"127.0.0.1:{free.getsockname()[1]}"
     log = prefix.path(found(r"^    log_path (.*?)$", service))
     log.parent.mkdir(parents=True)
-    home = prefix.root / "home"
-    home.mkdir()
-    # Another node may run here; two of them share neither ports nor identity.
+    # Another node may run here; two of them share no ports.
     apart = {
-        "HOME": str(home),
-        "XDG_STATE_HOME": str(home / ".local" / "state"),
         "GRIDNODE_API_ADDRESS": api,
         "GRIDNODE_SWARM_LISTEN": "127.0.0.1:0",
         "GRIDNODE_SWARM_MDNS": "false",
@@ -115,7 +117,7 @@ def run_service(formula: str, prefix: Prefix) -> int:
         log.open("wb") as file,
         subprocess.Popen(
             command,
-            env={**environment(), **apart, **variables},
+            env={**environment(prefix), **apart, **variables},
             cwd=prefix.path(found(r"working_dir (.*?)$", service)),
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -157,7 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     formula = FORMULA.read_text()
     prefix = Prefix(root=options.prefix.absolute())
     install(formula, prefix, wheel=options.wheel, libraries=options.libraries.absolute())
-    subprocess.run([prefix.path("opt_bin") / "gridnode", "version"], env=environment(), check=True)
+    # The first commands of `test do`; the service stands for the node that it starts.
+    for command in re.findall(r'shell_output\("#\{bin\}/(.*?)"\)', formula):
+        name, *words = command.split()
+        subprocess.run([prefix.path("opt_bin") / name, *words], env=environment(prefix), check=True)
     try:
         code = run_service(formula, prefix)
     except RuntimeError as exc:

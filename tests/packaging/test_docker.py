@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,6 +13,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -116,6 +119,64 @@ def test_every_variable_is_a_setting_and_every_volume_and_network_declared() -> 
 
 
 @pytest.mark.swarm
+@pytest.mark.smollm
+def test_the_nodes_of_the_compose_file_answer_together(demo_model_path: Path, tmp_path: Path) -> None:
+    """Each service as a process: its variables, with addresses and a port of this computer alone."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with contextlib.ExitStack() as stack:
+        nodes = []
+        for name, service in SERVICES.items():
+            own = Address(service["networks"]["swarm"]["ipv4_address"].replace("172.31.", "127.31."), port)
+            variables = {
+                **service["environment"],
+                "GRIDNODE_SERVE_MODEL": str(demo_model_path),
+                "GRIDNODE_SWARM_MDNS": "false",
+                "GRIDNODE_SWARM_LISTEN": str(own),
+                "GRIDNODE_API_ADDRESS": "127.0.0.1:0",
+                "GRIDNODE_NODE_STATE_DIR": str(tmp_path / name),
+                "GRIDNODE_LIMITS_THREADS": "1",
+            }
+            if "GRIDNODE_SWARM_JOIN" in variables:
+                variables["GRIDNODE_SWARM_JOIN"] = (
+                    variables["GRIDNODE_SWARM_JOIN"].replace("172.31.", "127.31.").replace("7338", str(port))
+                )
+            process = stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "gridnode", "up", "--json"],
+                    env={**os.environ, **variables},
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+            nodes.append(process)
+        doors = [json.loads(node.stdout.readline())["api"] for node in nodes if node.stdout]
+        for door in doors:
+            until(lambda door=door: is_ready(door))
+        ask = [sys.executable, "-m", "gridnode", "run", "--api", doors[0], "What is the capital of France?"]
+        done = subprocess.run(ask, capture_output=True, text=True, timeout=120, check=False)
+        assert "Paris" in done.stdout, done.stderr
+
+
+def is_ready(door: str) -> bool:
+    """Return whether the node with this door is ready, as its health check would find."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{door}/ready", timeout=30) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def until(is_true: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
+    """Return once `is_true()` holds; fail the test if it does not within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.swarm
 def test_the_command_of_the_image_becomes_healthy_and_ends_on_its_stop_signal(
     tiny_llama: Path, tmp_path: Path
 ) -> None:
@@ -142,10 +203,7 @@ def test_the_command_of_the_image_becomes_healthy_and_ends_on_its_stop_signal(
     assert not is_healthy()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            deadline = time.monotonic() + 120
-            while not is_healthy():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
+            until(lambda: process.poll() is not None or is_healthy())
             process.send_signal(signal.Signals[node["STOPSIGNAL"]])
             _, err = process.communicate(timeout=60)
         finally:

@@ -16,6 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import gridnode
+
 ROOT = Path(__file__).parents[2]
 HOMEBREW = ROOT / "packaging" / "homebrew"
 FORMULA = (HOMEBREW / "gridnode.rb").read_text()
@@ -104,6 +106,8 @@ def test_its_steps_install_a_command_and_a_service_that_ends_when_told(
     )
     assert done.returncode == 0, done.stderr
     assert "the service answered, and ended with exit code 0" in done.stdout
+    assert f"gridnode {gridnode.__version__}\n" in done.stdout
+    assert '"check":"packages","state":"ok"' in done.stdout
     log = (prefix / "var" / "log" / "gridnode.log").read_text()
     assert "Traceback" not in log
     assert (prefix / "etc" / "gridnode" / "config.toml").stat().st_size > 0
