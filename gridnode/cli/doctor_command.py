@@ -18,7 +18,7 @@ def doctor(
     flags: Layer,
     group: Annotated[
         Group | None,
-        typer.Argument(metavar="[GROUP]", help="machine, network, swarm, model or service only."),
+        typer.Argument(metavar="GROUP", help="machine, network, swarm, model or service only."),
     ] = None,
     as_json: JsonOption = False,
     bundle: Annotated[

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_hub import REPOSITORY, running_hub, use_hub
 from nodes import running_swarm
 
 from gridnode.cli.doctor.examination import Facts, diagnose, examine
@@ -27,7 +28,7 @@ from gridnode.core.spans import Span
 from gridnode.engine.block_cache import blocks_dir
 from gridnode.engine.locate import open_checkpoint
 from gridnode.net.identity import IDENTITY_FILE, load_or_create_identity
-from gridnode.units import MIB
+from gridnode.units import MIB, format_bytes
 
 HOUR_S = 3600.0
 
@@ -155,6 +156,19 @@ def test_nobody_at_the_address_to_join(config: NodeConfig) -> None:
     found = failure(doctor(config, join=(address,)))
     assert found.check == "join"
     assert found.mend == "gridnode doctor network  # at 127.0.0.1"
+
+
+def test_what_the_hub_still_has_to_give(
+    config: NodeConfig, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_hub(tiny_llama) as hub:
+        use_hub(hub, tmp_path, monkeypatch)
+        found = doctor(config, model=REPOSITORY)
+        size = format_bytes((tiny_llama / "model.safetensors").stat().st_size)
+        assert said(found, "model").measured.endswith(f"are not here: the start fetches {size}")
+        assert said(found, "model").mend == f"gridnode pull {REPOSITORY}"
+        assert f"up to {size} wanted" in said(found, "model disk").measured
+        assert not [name for name in hub.downloaded if name.endswith(".safetensors")]
 
 
 def test_a_real_swarm_is_called_on(

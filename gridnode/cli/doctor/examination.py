@@ -69,6 +69,7 @@ async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
         state_dir=state_dir,
         running_pid=running_pid,
         span_bytes=model.span_bytes if model.is_cached and not model.is_serving else 0,
+        fetch_bytes=model.missing_bytes,
         clock_offsets_s=tuple(v.clock_offset_s for v in swarm.visits if v.clock_offset_s is not None),
     )
     return Facts(

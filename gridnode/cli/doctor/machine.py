@@ -34,6 +34,9 @@ class Disk:
     mend: str
     """The command that shows what could go."""
 
+    reserve_bytes: int = 0
+    """What the node leaves free, whatever it wants."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDir:
@@ -144,8 +147,9 @@ def _disk(disk: Disk) -> Finding:
     if disk.wanted_bytes:
         measured += f", up to {format_bytes(disk.wanted_bytes)} wanted"
     state = State.OK
-    if disk.free_bytes < disk.wanted_bytes + SPARE_DISK_BYTES:
-        state = State.FAIL if disk.free_bytes < disk.wanted_bytes else State.WARN
+    reserve_bytes = disk.reserve_bytes if disk.wanted_bytes else 0
+    if disk.free_bytes < disk.wanted_bytes + max(SPARE_DISK_BYTES, reserve_bytes):
+        state = State.FAIL if disk.free_bytes < disk.wanted_bytes + reserve_bytes else State.WARN
     return _finding(
         check=disk.check, state=state, measured=measured, mend="" if state is State.OK else disk.mend
     )

@@ -8,15 +8,18 @@ import platform
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
 import psutil
+from huggingface_hub import constants
 
 from gridnode.cli.doctor.machine import STATE_DIR_BYTES, Disk, MachineFacts, StateDir
 from gridnode.cli.state_lock import StateDirHeld, state_lock
 from gridnode.config import NodeConfig
 from gridnode.engine.block_cache import blocks_dir
+from gridnode.engine.hub_download import FREE_DISK_RESERVE_BYTES, free_disk_bytes
 from gridnode.errors import BadInput
 from gridnode.net.identity import IDENTITY_FILE, load_or_create_identity
 from gridnode.node.balancer import memory_budget_bytes
@@ -34,12 +37,14 @@ def measure_machine(
     state_dir: StateDir,
     running_pid: int | None,
     span_bytes: int,
+    fetch_bytes: int,
     clock_offsets_s: tuple[float, ...],
 ) -> MachineFacts:
     """Return the facts of this computer.
 
     Args:
         span_bytes: What the block cache may grow by.
+        fetch_bytes: What has to be fetched from the Hub.
     """
     memory = psutil.virtual_memory()
     disks = (
@@ -47,6 +52,10 @@ def measure_machine(
             "state disk", config.state_dir, STATE_DIR_BYTES, mend=f"du -sh {quote(str(config.state_dir))}/*"
         ),
         _disk("cache disk", blocks_dir(), span_bytes, mend="gridnode list"),
+        replace(
+            _disk("model disk", Path(constants.HF_HUB_CACHE), fetch_bytes, mend="gridnode list"),
+            reserve_bytes=FREE_DISK_RESERVE_BYTES,
+        ),
     )
     return MachineFacts(
         config_problem=config_problem,
@@ -67,9 +76,7 @@ def measure_machine(
 
 
 def _disk(check: str, path: Path, wanted_bytes: int, *, mend: str) -> Disk:
-    # Nothing may be there before the first start.
-    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    free_bytes = shutil.disk_usage(there).free
+    free_bytes = free_disk_bytes(path.absolute())
     return Disk(check=check, path=path, free_bytes=free_bytes, wanted_bytes=wanted_bytes, mend=mend)
 
 

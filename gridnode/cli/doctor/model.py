@@ -49,10 +49,11 @@ class ModelFacts:
     """Files of quantized blocks that are not what was written."""
 
     has_chat_template: bool = True
-    weight_files: int | None = None
-    """Weight files of a model of the Hub that are here; None of other models."""
+    missing_files: int = 0
+    """Weight files of these blocks that the next start fetches from the Hub."""
 
-    total_weight_files: int | None = None
+    missing_bytes: int = 0
+    """What is still to be fetched of them."""
 
 
 def model_findings(facts: ModelFacts) -> Iterator[Finding]:
@@ -96,12 +97,12 @@ def model_findings(facts: ModelFacts) -> Iterator[Finding]:
 
 def _found(facts: ModelFacts) -> Finding:
     measured = f"{facts.name}: family {facts.family}, {facts.num_blocks} blocks"
-    if facts.weight_files != facts.total_weight_files:
+    if facts.missing_files:
         return _finding(
             check="model",
             state=State.WARN,
-            measured=f"{measured}; {facts.weight_files} of {facts.total_weight_files or '?'} weight files "
-            "are here: the start fetches what its blocks need",
+            measured=f"{measured}; {facts.missing_files} weight files of its blocks are not here: the start "
+            f"fetches {format_bytes(facts.missing_bytes)}",
             mend=f"gridnode pull {facts.location}",
         )
     return _finding(check="model", state=State.OK, measured=measured)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gridnode.cli.doctor.model import ModelFacts
+from gridnode.cli.pulling import files_of
 from gridnode.config import NodeConfig
 from gridnode.control.schema import NodeStatus, ServingStatus
 from gridnode.core.ids import PeerId
@@ -12,7 +13,7 @@ from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
 from gridnode.engine.block_cache import damaged_files
 from gridnode.engine.checkpoint import Checkpoint
-from gridnode.engine.hub_cache import cached_models
+from gridnode.engine.hub_checkpoint import find_hub_model
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.model_use import is_hub_id
 from gridnode.engine.requests import EngineConfig
@@ -31,7 +32,8 @@ def find_model(config: NodeConfig, swarm: SwarmState, status: NodeStatus | None,
     if not config.model:
         return ModelFacts(location="")
     try:
-        checkpoint = open_checkpoint(config.model)
+        hub = find_hub_model(config.model) if is_hub_id(config.model) else None
+        checkpoint = hub.checkpoint if hub else open_checkpoint(config.model)
         facts = checkpoint.facts
     except BadCheckpoint as exc:
         return ModelFacts(location=config.model, problem=str(exc))
@@ -40,7 +42,7 @@ def find_model(config: NodeConfig, swarm: SwarmState, status: NodeStatus | None,
         (Span(serving.start, serving.end), "") if serving else _plan(config, checkpoint, swarm, me)
     )
     one_block = block_bytes(facts, config.quantization, bytes_per_value=bytes_per_value(config))
-    weight_files, total_weight_files = _weight_files(config.model)
+    files = [hub.weight_files[name] for name in files_of(checkpoint, span)] if hub else []
     executor, executor_problem = _executor(config, checkpoint, span or Span(0, 1))
     return ModelFacts(
         location=config.model,
@@ -56,8 +58,8 @@ def find_model(config: NodeConfig, swarm: SwarmState, status: NodeStatus | None,
         is_cached=config.quantization is not QuantFormat.NONE,
         damaged_files=damaged_files(checkpoint.model_id.manifest),
         has_chat_template=checkpoint.has_chat_template,
-        weight_files=weight_files,
-        total_weight_files=total_weight_files,
+        missing_files=sum(file.cached() is None for file in files),
+        missing_bytes=sum(file.size_bytes - file.fetched_bytes() for file in files),
     )
 
 
@@ -92,11 +94,3 @@ def _executor(config: NodeConfig, checkpoint: Checkpoint, span: Span) -> tuple[s
         return choose_executor(engine, checkpoint), ""
     except BadInput as exc:
         return "", str(exc)
-
-
-def _weight_files(location: str) -> tuple[int | None, int | None]:
-    """Return how many weight files of a model of the Hub are here, and how many there are."""
-    if not is_hub_id(location):
-        return None, None
-    found = [model for model in cached_models() if model.name == location]
-    return (found[0].weight_files, found[0].total_weight_files) if found else (0, None)

@@ -144,7 +144,7 @@ def test_what_keeps_a_node_from_working_fails(
         ("swarm", {"visits": (visit(version="0.0.9"),)}, "versions", "others run 0.0.9"),
         ("model", {"damaged_files": (Path("/c/block-3.safetensors"),)}, "block cache", "block-3"),
         ("model", {"has_chat_template": False}, "chat template", "chats are refused"),
-        ("model", {"weight_files": 2, "total_weight_files": 5}, "model", "2 of 5 weight files"),
+        ("model", {"missing_files": 3, "missing_bytes": 5 * GIB}, "model", "the start fetches 5.00 GiB"),
     ],
 )
 def test_what_is_worth_a_look_is_a_warning(
@@ -165,6 +165,12 @@ def test_a_full_disk_is_told_with_what_is_wanted(free_bytes: int, state: State) 
     assert found.check == "cache disk"
     assert "up to 2.00 GiB wanted" in found.measured
     assert found.mend == "gridnode list"
+
+
+def test_what_a_fetch_leaves_free_counts() -> None:
+    disk = replace(HEALTHY.machine.disks[0], free_bytes=5 * GIB, wanted_bytes=3 * GIB, reserve_bytes=3 * GIB)
+    assert the_one(broken("machine", disks=(disk,)), State.FAIL).check == "cache disk"
+    assert not broken("machine", disks=(replace(disk, wanted_bytes=0),)).fails
 
 
 def test_loopback_that_is_down_has_a_command_of_its_own() -> None:
