@@ -19,7 +19,9 @@ trap 'rm -rf "$stage"' EXIT
 chmod 755 "$stage"
 venv=$stage/opt/gridnode
 "$python" -m venv --without-pip "$venv"
-"$python" -m pip --python "$venv/bin/python" --disable-pip-version-check install --quiet --no-compile "$@" "$wheel"
+# What PYTHONPATH leads to is not installed in the environment, whatever pip would take it for.
+env -u PYTHONPATH "$python" -m pip --python "$venv/bin/python" --disable-pip-version-check \
+    install --quiet --no-compile "$@" "$wheel"
 version=$("$venv/bin/gridnode" version | cut -d ' ' -f 2)
 series=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 next_series=$("$venv/bin/python" -c 'import sys; print("%d.%d" % (sys.version_info[0], sys.version_info[1] + 1))')
@@ -33,7 +35,8 @@ install -d "$stage/etc/gridnode" "$stage/usr/bin" "$stage/usr/lib/systemd/user" 
     "$stage/usr/share/doc/gridnode" "$stage/DEBIAN"
 "$venv/bin/python" -B -c 'from gridnode.config.rendering import template; print(template(), end="")' \
     >"$stage/etc/gridnode/config.toml"
-"$venv/bin/python" -m compileall -q -s "$stage" "$venv/lib" || echo "some files of the libraries do not compile" >&2
+# Some libraries have files for other releases of Python, which do not compile and need not.
+"$venv/bin/python" -m compileall -qq -s "$stage" "$venv/lib" || true
 
 ln -s /opt/gridnode/bin/gridnode "$stage/usr/bin/gridnode"
 for unit in "$package"/systemd/*.service; do
