@@ -37,18 +37,11 @@ from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from gridnode.config import NodeConfig
+from gridnode.control.answer_schema import AnswerEvent, Delta, Finished, GenerateRequest, HopStatus, Started
 from gridnode.control.client import ControlClient
 from gridnode.control.door_server import serve_door
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import (
-    AnswerEvent,
-    Delta,
-    Finished,
-    GenerateRequest,
-    HopStatus,
-    NodeStatus,
-    Started,
-)
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address, parse_address
 from gridnode.core.routing import Hop, Route
 from gridnode.core.sampling import GREEDY

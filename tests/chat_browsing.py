@@ -10,7 +10,15 @@ from axe_playwright_python.async_playwright import Axe
 from fake_node import HOP, FakeNode
 from playwright.async_api import Locator, Page, expect
 
-from gridnode.control.schema import AnswerEvent, Delta, Finished, GenerateRequest, Rerouted, Started, Waiting
+from gridnode.control.answer_schema import (
+    AnswerEvent,
+    Delta,
+    Finished,
+    GenerateRequest,
+    Rerouted,
+    Started,
+    Waiting,
+)
 
 # The machine may have other things to do: tests run in parallel.
 expect.set_options(timeout=20_000)

@@ -17,8 +17,9 @@ from gridnode.cli import json_records, status_records
 from gridnode.cli.app import create_app
 from gridnode.cli.doctor.findings import Diagnosis
 from gridnode.config.field_docs import field_docs
+from gridnode.control.answer_schema import Delta, Failed, Finished, Rerouted, Started
 from gridnode.control.keys import ApiKey
-from gridnode.control.schema import Delta, Failed, Finished, NodeStatus, Rerouted, Started
+from gridnode.control.status_schema import NodeStatus
 
 RECORDS: dict[str, tuple[type, ...]] = {
     "config get": (json_records.ConfigValue,),

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from gridnode.control.schema import Delta, Finished, GenerateRequest, Rerouted, Started
+from gridnode.control.answer_schema import Delta, Finished, GenerateRequest, Rerouted, Started
 from gridnode.core.sampling import SamplingParams
 from gridnode.node.node import Node
 

@@ -6,24 +6,26 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
-from gridnode.control.history import Activity, Sample, Work
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     AnswerEvent,
     Delta,
     Embedded,
     EmbedRequest,
-    EngineStatus,
     Finished,
     GenerateRequest,
     HopStatus,
+    Rerouted,
+    Started,
+)
+from gridnode.control.history import Activity, Sample, Work
+from gridnode.control.status_schema import (
+    EngineStatus,
     ModelStatus,
     NodeStatus,
     PauseRequest,
     PauseStatus,
     PeerStatus,
-    Rerouted,
     ServingStatus,
-    Started,
 )
 from gridnode.errors import GridError, PeerLost
 

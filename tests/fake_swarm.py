@@ -11,7 +11,7 @@ from dataclasses import replace
 from fake_node import HOP, STATUS, FakeHistory
 
 from gridnode.control.history import SAMPLE_S, Activity, ActivityKind, Sample, Work
-from gridnode.control.schema import (
+from gridnode.control.status_schema import (
     EngineStatus,
     LinkStatus,
     ModelStatus,

@@ -12,7 +12,7 @@ from pathlib import Path
 from waiting import until
 
 from gridnode.config import NodeConfig
-from gridnode.control.schema import Delta, Finished, GenerateRequest, Started
+from gridnode.control.answer_schema import Delta, Finished, GenerateRequest, Started
 from gridnode.core.addresses import Address
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import GREEDY, SamplingParams

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fake_node import STATUS
 
-from gridnode.control.schema import PeerStatus, SessionStatus
+from gridnode.control.status_schema import PeerStatus, SessionStatus
 
 ME = STATUS.peers[0]
 assert ME.serving is not None

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from gridnode.control.schema import ModelStatus, PeerStatus
+from gridnode.control.status_schema import ModelStatus, PeerStatus
 from gridnode_dashboard.formatting import plain
 
 # state: shape and colour. What is not listed counts as unreachable.

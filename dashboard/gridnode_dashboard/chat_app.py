@@ -13,19 +13,10 @@ from textual.containers import VerticalScroll
 from textual.widgets import Markdown, OptionList, Static
 from textual.worker import Worker
 
+from gridnode.control.answer_schema import AnswerEvent, Delta, Finished, HopStatus, Rerouted, Started, Waiting
 from gridnode.control.client import ControlClient
 from gridnode.control.readiness import readiness
-from gridnode.control.schema import (
-    AnswerEvent,
-    Delta,
-    Finished,
-    HopStatus,
-    ModelStatus,
-    NodeStatus,
-    Rerouted,
-    Started,
-    Waiting,
-)
+from gridnode.control.status_schema import ModelStatus, NodeStatus
 from gridnode.errors import GridError
 from gridnode.units import format_seconds
 from gridnode_dashboard.answer_view import AnswerView

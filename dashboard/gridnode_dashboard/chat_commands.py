@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from gridnode.control.schema import HopStatus, ModelStatus
+from gridnode.control.answer_schema import HopStatus
+from gridnode.control.status_schema import ModelStatus
 from gridnode.errors import BadInput
 from gridnode.units import format_bytes
 from gridnode_dashboard.conversation import Conversation, read_conversation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gridnode.control.schema import PeerStatus
+from gridnode.control.status_schema import PeerStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

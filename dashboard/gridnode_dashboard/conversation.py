@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from gridnode.control.schema import ChatMessage, GenerateRequest
+from gridnode.control.answer_schema import ChatMessage, GenerateRequest
 from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.errors import BadInput
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from gridnode.control.client import ControlClient
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.errors import GridError, NotRunning
 
 FOLLOW_INTERVAL_S = 1.0

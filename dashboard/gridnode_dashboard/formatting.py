@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from gridnode.control.schema import HopStatus
+from gridnode.control.answer_schema import HopStatus
 
 MAX_NAME_CHARACTERS = 32
 BARS = "▁▂▃▄▅▆▇█"

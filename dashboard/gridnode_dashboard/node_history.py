@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 
 # More than the widest terminal has cells, at one sample a second.
 MAX_SAMPLES = 512

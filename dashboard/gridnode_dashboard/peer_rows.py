@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from gridnode.control.schema import PeerStatus, ServingStatus
+from gridnode.control.status_schema import PeerStatus, ServingStatus
 from gridnode_dashboard.block_ruler import state_cell
 from gridnode_dashboard.formatting import format_context, format_milliseconds, plain, short_name
 

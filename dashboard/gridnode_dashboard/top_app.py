@@ -13,7 +13,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import DataTable, Footer, Input, RichLog, Static, Tab, Tabs
 
 from gridnode.control.client import ControlClient
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode_dashboard.contributors import contributors
 from gridnode_dashboard.following import StatusChanged, follow
 from gridnode_dashboard.formatting import plain

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine
-from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus, SessionStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, SessionStatus
 from gridnode.units import format_bytes, format_seconds
 from gridnode_dashboard.block_ruler import model_ruler, state_cell
 from gridnode_dashboard.contributors import Contributor

@@ -15,7 +15,7 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import DataTable, Static
 
-from gridnode.control.schema import NodeStatus, PeerStatus
+from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode_dashboard.node_history import NodeHistory
 from gridnode_dashboard.top_texts import header_text, models_text, node_text, peer_text
 

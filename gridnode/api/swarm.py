@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 
 from gridnode.config import DEFAULT_API
-from gridnode.control.client import ControlClient
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     AnswerEvent,
     ChatMessage,
     Delta,
     Embedded,
     EmbedRequest,
     GenerateRequest,
-    NodeStatus,
 )
+from gridnode.control.client import ControlClient
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import parse_address
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput

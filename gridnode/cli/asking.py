@@ -13,8 +13,7 @@ import msgspec
 from gridnode.cli.ending import NotReady
 from gridnode.cli.route_table import answer_stats, reroute_line
 from gridnode.cli.showing import printable, stderr
-from gridnode.control.client import ControlClient
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     ChatMessage,
     Delta,
     Failed,
@@ -23,6 +22,7 @@ from gridnode.control.schema import (
     GenerateRequest,
     Rerouted,
 )
+from gridnode.control.client import ControlClient
 from gridnode.core.addresses import Address
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput, GridError, ModelUnknown, NoCapacity

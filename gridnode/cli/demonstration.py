@@ -20,9 +20,10 @@ from gridnode.cli.ending import NotReady
 from gridnode.cli.local_swarm import LocalNode, LocalSwarm
 from gridnode.cli.route_table import answer_stats
 from gridnode.cli.showing import plain_table, printable, stderr
+from gridnode.control.answer_schema import ChatMessage, Delta, Finished, GenerateRequest
 from gridnode.control.client import ControlClient
 from gridnode.control.readiness import describe_engine, readiness
-from gridnode.control.schema import ChatMessage, Delta, Finished, GenerateRequest, NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.spans import Span
 from gridnode.engine.locate import open_checkpoint
 from gridnode.errors import BadInput

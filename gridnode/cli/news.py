@@ -8,7 +8,7 @@ from gridnode.cli.showing import name_text, printable
 from gridnode.config import DEFAULT_API
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine, readiness
-from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus
 from gridnode.core.addresses import Address
 from gridnode.core.spans import Span
 from gridnode.units import format_bytes, format_seconds

@@ -11,7 +11,7 @@ import psutil
 
 from gridnode.cli.showing import stderr
 from gridnode.control.client import ControlClient
-from gridnode.control.schema import PauseRequest
+from gridnode.control.status_schema import PauseRequest
 from gridnode.core.addresses import Address
 from gridnode.errors import BadInput
 from gridnode.units import format_seconds

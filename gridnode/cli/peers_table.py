@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 
 
 def peers_table(status: NodeStatus) -> RenderableType:

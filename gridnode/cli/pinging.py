@@ -7,7 +7,7 @@ import asyncio
 from gridnode.cli.json_records import Pong
 from gridnode.cli.showing import milliseconds, print_json, printable, stdout
 from gridnode.control.client import ControlClient
-from gridnode.control.schema import NodeStatus, PeerStatus
+from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode.core.addresses import Address
 from gridnode.errors import BadInput, PeerLost
 

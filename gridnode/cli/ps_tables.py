@@ -8,7 +8,7 @@ from rich.text import Text
 
 from gridnode.cli.showing import plain_table, printable
 from gridnode.control.readiness import describe_engine
-from gridnode.control.schema import EngineStatus, NodeStatus, ServingStatus
+from gridnode.control.status_schema import EngineStatus, NodeStatus, ServingStatus
 from gridnode.units import format_bytes, format_seconds
 
 

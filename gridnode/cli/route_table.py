@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from gridnode.cli.showing import milliseconds, name_text, plain_table
-from gridnode.control.schema import Finished, HopStatus, Rerouted
+from gridnode.control.answer_schema import Finished, HopStatus, Rerouted
 from gridnode.units import format_bytes, format_seconds
 
 _NUMBERS = frozenset({"HOP", "COMPUTE", "HOP TIME", "IN", "OUT"})

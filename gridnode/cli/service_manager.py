@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 
 from gridnode.control.readiness import readiness
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 
 # How often the status is looked at when there is no watchdog to feed.
 LOOK_INTERVAL_S = 1.0

@@ -27,7 +27,7 @@ from gridnode.control.door_policy import policy_of
 from gridnode.control.door_server import serve_door
 from gridnode.control.keys import Scope
 from gridnode.control.readiness import readiness
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.control.swarm_monitor import SwarmMonitor
 from gridnode.core.addresses import Address, at_home, is_loopback
 from gridnode.engine.model_use import using

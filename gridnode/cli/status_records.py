@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gridnode.control.schema import (
+from gridnode.control.status_schema import (
     EngineStatus,
     ModelStatus,
     NodeStatus,

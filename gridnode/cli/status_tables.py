@@ -9,7 +9,7 @@ from rich.text import Text
 from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine
-from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus
 
 
 def status_view(status: NodeStatus) -> RenderableType:

@@ -11,7 +11,7 @@ from rich.live import Live
 from gridnode.cli.showing import print_json, stdout
 from gridnode.cli.status_tables import status_view
 from gridnode.control.client import ControlClient
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
 
 WATCH_INTERVAL_S = 1.0

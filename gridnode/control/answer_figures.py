@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gridnode.control.schema import Finished, HopStatus, Started
+from gridnode.control.answer_schema import Finished, HopStatus, Started
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,21 +13,19 @@ import httpx
 import msgspec
 
 from gridnode.config import DEFAULT_API
-from gridnode.control.client_key import client_key
-from gridnode.control.door_errors import ErrorAnswer, ErrorBody, restore_error
-from gridnode.control.readiness import Readiness
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     AnswerEvent,
     Embedded,
     EmbedRequest,
     Failed,
     Finished,
     GenerateRequest,
-    NodeStatus,
-    PauseRequest,
-    Reachable,
 )
+from gridnode.control.client_key import client_key
+from gridnode.control.door_errors import ErrorAnswer, ErrorBody, restore_error
+from gridnode.control.readiness import Readiness
 from gridnode.control.server_sent import EventReader
+from gridnode.control.status_schema import NodeStatus, PauseRequest, Reachable
 from gridnode.core.addresses import Address, at_home, is_unspecified
 from gridnode.errors import NotRunning, PeerLost, ProtocolError
 

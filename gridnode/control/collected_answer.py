@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from gridnode.control.answer_figures import AnswerFigures, answer_figures
-from gridnode.control.schema import AnswerEvent, ChosenLogprob, Delta, Finished, Started
+from gridnode.control.answer_schema import AnswerEvent, ChosenLogprob, Delta, Finished, Started
 from gridnode.errors import ConnectionClosed
 
 

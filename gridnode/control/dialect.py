@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gridnode.control.answer_figures import whole_headers
+from gridnode.control.answer_schema import AnswerEvent
 from gridnode.control.answer_stream import AnswerStream, StreamEncoder, WholeAnswer
 from gridnode.control.collected_answer import CollectedAnswer, collect_answer
 from gridnode.control.door_errors import ErrorBody, describe_error
 from gridnode.control.door_request import BodyTooLarge
 from gridnode.control.door_response import json_response
 from gridnode.control.operation import Endpoint
-from gridnode.control.schema import AnswerEvent, ModelStatus
+from gridnode.control.status_schema import ModelStatus
 from gridnode.errors import GridError
 
 # Shorter starts of manifest hashes are more likely to be something else.

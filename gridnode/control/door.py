@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from gridnode import __version__
+from gridnode.control.answer_schema import Embedded, EmbedRequest, GenerateEvent, GenerateRequest
 from gridnode.control.answer_stream import AnswerStream
 from gridnode.control.anthropic.routes import make_anthropic_routes
 from gridnode.control.door_errors import ErrorBody, describe_error
@@ -31,9 +32,9 @@ from gridnode.control.pause_routes import make_pause_routes
 from gridnode.control.petals.routes import make_petals_routes
 from gridnode.control.readiness import Readiness, readiness
 from gridnode.control.refusals import refuse_at
-from gridnode.control.schema import Embedded, EmbedRequest, GenerateEvent, GenerateRequest, NodeStatus
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
+from gridnode.control.status_schema import NodeStatus
 from gridnode.control.swarm_routes import make_swarm_routes
 from gridnode.errors import BadInput, ErrorCode, GridError
 

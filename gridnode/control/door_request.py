@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from gridnode.control.schema import GenerateRequest
+from gridnode.control.answer_schema import GenerateRequest
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput
 from gridnode.units import MIB, format_bytes

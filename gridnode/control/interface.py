@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
+from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import History
-from gridnode.control.schema import (
-    AnswerEvent,
-    Embedded,
-    EmbedRequest,
-    GenerateRequest,
-    NodeStatus,
-    PauseRequest,
-)
+from gridnode.control.status_schema import NodeStatus, PauseRequest
 
 
 class NodeControl(Protocol):

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus, ServingStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, ServingStatus
 
 # Each becomes a time series, and strangers choose the words: models and versions beyond these are left out.
 MAX_MODELS = 50

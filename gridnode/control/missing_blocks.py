@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gridnode.control.schema import ModelStatus, NodeStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus
 from gridnode.core.spans import Span, gaps
 
 

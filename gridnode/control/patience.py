@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
+from gridnode.control.answer_schema import AnswerEvent, GenerateRequest
 from gridnode.control.dialect import names
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import AnswerEvent, GenerateRequest, NodeStatus
+from gridnode.control.status_schema import NodeStatus
 
 # Long enough for somebody else's answer to end; shorter than the patience of any client.
 MAX_WAIT_S = 20.0

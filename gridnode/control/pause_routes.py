@@ -11,7 +11,7 @@ from gridnode.control.door_request import read_body
 from gridnode.control.door_response import json_response
 from gridnode.control.interface import NodeControl
 from gridnode.control.operation import Operation
-from gridnode.control.schema import NodeStatus, PauseRequest
+from gridnode.control.status_schema import NodeStatus, PauseRequest
 from gridnode.errors import BadInput
 
 

@@ -9,9 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from gridnode.control.answer_figures import describe_route
-from gridnode.control.door_errors import ErrorBody
-from gridnode.control.door_response import error_response
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     AnswerEvent,
     Delta,
     Failed,
@@ -21,6 +19,8 @@ from gridnode.control.schema import (
     Started,
     Waiting,
 )
+from gridnode.control.door_errors import ErrorBody
+from gridnode.control.door_response import error_response
 from gridnode.errors import ProtocolError
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus, ServingStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, ServingStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

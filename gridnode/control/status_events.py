@@ -15,8 +15,8 @@ from starlette.routing import BaseRoute
 from gridnode.control.answer_stream import KEEP_ALIVE_S
 from gridnode.control.interface import NodeControl
 from gridnode.control.operation import Operation
-from gridnode.control.schema import NodeStatus
 from gridnode.control.server_sent import KEEP_ALIVE
+from gridnode.control.status_schema import NodeStatus
 
 # Three pictures a second look alive; a swarm of 500 nodes changes more often than anybody can read.
 MIN_INTERVAL_S = 0.33

@@ -8,17 +8,10 @@ import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
+from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import Activity, History, Sample, Work
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import (
-    AnswerEvent,
-    Embedded,
-    EmbedRequest,
-    GenerateRequest,
-    NodeStatus,
-    PauseRequest,
-    PeerStatus,
-)
+from gridnode.control.status_schema import NodeStatus, PauseRequest, PeerStatus
 from gridnode.errors import GridError, PeerLost
 
 logger = logging.getLogger("gridnode.control.monitor")

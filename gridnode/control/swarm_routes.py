@@ -14,8 +14,8 @@ from gridnode.control.history import Activity, Sample, Work
 from gridnode.control.interface import NodeControl
 from gridnode.control.metrics import render_metrics
 from gridnode.control.operation import Operation
-from gridnode.control.schema import Reachable
 from gridnode.control.state_report import StateReport, report_state
+from gridnode.control.status_schema import Reachable
 from gridnode.errors import BadInput, GridError
 
 

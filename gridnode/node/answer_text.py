@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-from gridnode.control.schema import GenerateRequest, ToolCall
+from gridnode.control.answer_schema import GenerateRequest, ToolCall
 from gridnode.core.stopping import StopFilter
 from gridnode.core.tool_calls import ToolCallFilter
 from gridnode.engine.text import TextCodec

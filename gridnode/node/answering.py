@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
-from gridnode.control.schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
+from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.errors import BadInput, ContextFull
 from gridnode.node.embedding import embed_tokens
 from gridnode.node.model_access import ModelAccess

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
-from gridnode.control.schema import SessionStatus
+from gridnode.control.status_schema import SessionStatus
 from gridnode.core.announcements import Serving
 from gridnode.core.ids import PeerId, SessionId, short
 from gridnode.errors import (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gridnode.control.schema import ChosenLogprob, GenerateRequest, Logprob
+from gridnode.control.answer_schema import ChosenLogprob, GenerateRequest, Logprob
 from gridnode.core.sampling import FloatArray, sample
 from gridnode.core.shaping import LogitShaping, log_probabilities, most_probable
 from gridnode.core.tool_calls import calls_schema

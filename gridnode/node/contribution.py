@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from gridnode.config import NodeConfig
-from gridnode.control.schema import EngineStatus, PauseStatus, SessionStatus
+from gridnode.control.status_schema import EngineStatus, PauseStatus, SessionStatus
 from gridnode.core.announcements import PeerState, Serving
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.engine.locate import open_checkpoint

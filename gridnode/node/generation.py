@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     AnswerEvent,
     ChosenLogprob,
     Delta,

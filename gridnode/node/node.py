@@ -12,15 +12,9 @@ from dataclasses import replace
 
 from gridnode import __version__
 from gridnode.config import NodeConfig
+from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import History
-from gridnode.control.schema import (
-    AnswerEvent,
-    Embedded,
-    EmbedRequest,
-    GenerateRequest,
-    NodeStatus,
-    PauseRequest,
-)
+from gridnode.control.status_schema import NodeStatus, PauseRequest
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState
 from gridnode.core.ids import PeerId, short, show_peer

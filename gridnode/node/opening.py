@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from gridnode.control.schema import GenerateRequest
+from gridnode.control.answer_schema import GenerateRequest
 from gridnode.core.ids import ModelId
 from gridnode.engine.text import TextCodec
 from gridnode.errors import ContextFull

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from gridnode.control.schema import AnswerEvent, Delta, GenerateRequest
+from gridnode.control.answer_schema import AnswerEvent, Delta, GenerateRequest
 
 logger = logging.getLogger("gridnode.node.prompts")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gridnode.control.schema import ChatMessage, GenerateRequest, Tool
+from gridnode.control.answer_schema import ChatMessage, GenerateRequest, Tool
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput
 

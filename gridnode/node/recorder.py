@@ -10,18 +10,9 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
+from gridnode.control.answer_schema import AnswerEvent, Delta, Finished, HopStatus, Rerouted, Started
 from gridnode.control.history import Activity, ActivityKind, Sample, Work
-from gridnode.control.schema import (
-    AnswerEvent,
-    Delta,
-    EngineStateName,
-    Finished,
-    HopStatus,
-    NodeStatus,
-    PeerStatus,
-    Rerouted,
-    Started,
-)
+from gridnode.control.status_schema import EngineStateName, NodeStatus, PeerStatus
 from gridnode.core.ids import PeerId, short, show_peer
 from gridnode.core.swarm import SwarmState
 from gridnode.errors import BadInput, GridError

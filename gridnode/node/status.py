@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gridnode.control.schema import (
-    HopStatus,
-    LinkStatus,
-    ModelStatus,
-    PeerStatus,
-    ServingStatus,
-)
+from gridnode.control.answer_schema import HopStatus
+from gridnode.control.status_schema import LinkStatus, ModelStatus, PeerStatus, ServingStatus
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement, Serving
 from gridnode.core.ids import ModelId, PeerId, short, show_peer

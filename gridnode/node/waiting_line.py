@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from gridnode.control.schema import Waiting
+from gridnode.control.answer_schema import Waiting
 from gridnode.errors import CacheFull, ErrorCode, GridError, ModelLoading, NoCapacity, NoRoute, PeerRefused
 
 # Each holds its prompt in memory; who comes later is better served by another node.

@@ -15,7 +15,7 @@ import torch
 from nodes import Swarm, ask, collect, running_swarm
 from transformers import AutoModelForCausalLM
 
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     ChatMessage,
     ChosenLogprob,
     Delta,

@@ -11,8 +11,8 @@ import pytest
 from nodes import running_swarm
 
 import gridnode
+from gridnode.control.answer_schema import Finished
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import Finished
 from gridnode.core.addresses import Address
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span

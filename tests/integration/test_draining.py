@@ -10,7 +10,8 @@ from disturbed import NUM_TOKENS, PROMPT, SAMPLED, answer_while
 from nodes import ask, running_swarm
 from waiting import until
 
-from gridnode.control.schema import PauseRequest, Started
+from gridnode.control.answer_schema import Started
+from gridnode.control.status_schema import PauseRequest
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span

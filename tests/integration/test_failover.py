@@ -12,7 +12,7 @@ from disturbed import NUM_TOKENS, PROMPT, SAMPLED, answer_while
 from nodes import ask, running_swarm
 from waiting import until
 
-from gridnode.control.schema import Started
+from gridnode.control.answer_schema import Started
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span

@@ -13,7 +13,7 @@ from fake_hub import REPOSITORY, running_hub, use_hub
 from nodes import collect, running_swarm
 
 from gridnode.cli.pulling import pull_model
-from gridnode.control.schema import Delta, GenerateRequest, Started, Waiting
+from gridnode.control.answer_schema import Delta, GenerateRequest, Started, Waiting
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
 from gridnode.errors import ModelLoading, ModelUnknown, NoCapacity

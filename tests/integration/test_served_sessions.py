@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from nodes import running_swarm
 
-from gridnode.control.schema import Delta, GenerateRequest
+from gridnode.control.answer_schema import Delta, GenerateRequest
 from gridnode.core.ids import short
 from gridnode.core.spans import Span
 

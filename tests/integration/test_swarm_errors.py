@@ -11,7 +11,7 @@ import pytest
 from nodes import LOOPBACK, Swarm, ask, collect, running_swarm
 from waiting import until
 
-from gridnode.control.schema import Delta, GenerateRequest
+from gridnode.control.answer_schema import Delta, GenerateRequest
 from gridnode.core.spans import Span
 from gridnode.errors import (
     BadInput,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nodes import ask, collect, running_swarm
 
-from gridnode.control.schema import GenerateRequest
+from gridnode.control.answer_schema import GenerateRequest
 from gridnode.core.spans import Span
 from gridnode.errors import NoCapacity, PeerLost, ProtocolError
 from gridnode.node import text_library

@@ -16,7 +16,7 @@ from waiting import until
 
 from gridnode.control.client import ControlClient
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull, KeyRefused
 from gridnode_dashboard.chat_app import MAX_SHOWN_PARTS, ChatApp
@@ -348,7 +348,7 @@ import asyncio, sys
 sys.path.insert(0, sys.argv[1])
 from fake_node import STATUS, FakeNode
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import (NodeStatus)
 from gridnode.core.addresses import parse_address
 async def main():
     async with serve_door(FakeNode(), parse_address(sys.argv[2])):

@@ -16,7 +16,7 @@ from fake_swarm import hostile_swarm, large_swarm, lively_history, peer, small_s
 from nodes import START_TIMEOUT_S, running_swarm
 
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.core.spans import Span
 from gridnode_web.pages import make_pages

@@ -12,8 +12,8 @@ from fake_node import STATUS
 from playwright.async_api import expect
 from waiting import until
 
+from gridnode.control.answer_schema import Waiting
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import Waiting
 from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull
 from gridnode_web.pages import make_pages

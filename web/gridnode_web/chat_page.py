@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 from gridnode.control.door_response import json_response
 from gridnode.control.interface import NodeControl
 from gridnode.control.readiness import readiness
-from gridnode.control.schema import ModelStatus
+from gridnode.control.status_schema import ModelStatus
 from gridnode_web.rendering import page
 
 # Name in the request, label, step of the arrows, what it does. Ranges stand in `static/chat/settings.js`.

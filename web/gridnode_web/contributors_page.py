@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from gridnode.control.history import Work
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode_web.rendering import page
 from gridnode_web.windows import window
 from gridnode_web.wording import plain

@@ -9,7 +9,7 @@ from itertools import groupby
 from statistics import median
 from typing import Literal
 
-from gridnode.control.schema import ModelStatus, PeerStatus, ServingStatus
+from gridnode.control.status_schema import ModelStatus, PeerStatus, ServingStatus
 from gridnode.core.placement import weakest_span
 from gridnode.core.spans import Span, coverage
 from gridnode_web.wording import plain

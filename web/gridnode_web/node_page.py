@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import NodeStatus, PeerStatus
+from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode_web.coverage import cover
 from gridnode_web.rendering import page
 from gridnode_web.sparkline import day

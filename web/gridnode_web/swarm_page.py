@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import ModelStatus, NodeStatus, PeerStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus
 from gridnode_web.coverage import Coverage, advice, cover, servings
 from gridnode_web.rendering import page
 from gridnode_web.topology import draw

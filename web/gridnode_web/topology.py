@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from gridnode.control.schema import PeerStatus
+from gridnode.control.status_schema import PeerStatus
 
 WIDTH = 960
 # Two neighbours make a line, twenty an ellipse that needs its height.

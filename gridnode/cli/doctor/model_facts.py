@@ -5,7 +5,7 @@ from __future__ import annotations
 from gridnode.cli.doctor.model import ModelFacts
 from gridnode.cli.pulling import files_of
 from gridnode.config import NodeConfig
-from gridnode.control.schema import NodeStatus, ServingStatus
+from gridnode.control.status_schema import NodeStatus, ServingStatus
 from gridnode.core.ids import PeerId
 from gridnode.core.models import QuantFormat
 from gridnode.core.placement import block_bytes

@@ -8,7 +8,7 @@ from functools import partial
 
 from gridnode.cli.doctor.findings import Finding, Group, State
 from gridnode.control.readiness import readiness
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement
 from gridnode.core.spans import Span

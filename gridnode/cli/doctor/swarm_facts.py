@@ -10,7 +10,7 @@ from gridnode import __version__
 from gridnode.cli.doctor.swarm import SwarmFacts, Visit
 from gridnode.config import NodeConfig
 from gridnode.control.client import ControlClient
-from gridnode.control.schema import NodeStatus, PeerStatus
+from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode.core.addresses import Address, is_loopback, parse_address
 from gridnode.core.announcements import Announcement
 from gridnode.core.ids import PeerId

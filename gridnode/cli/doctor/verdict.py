@@ -8,7 +8,7 @@ from gridnode.cli.doctor.findings import Finding, Group, State, failures
 from gridnode.cli.doctor.model import ModelFacts
 from gridnode.cli.doctor.network import NetworkFacts
 from gridnode.control.readiness import readiness
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import is_loopback
 
 

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gridnode.control.answer_figures import AnswerFigures
+from gridnode.control.answer_schema import Finished, GenerateRequest, ToolCall
 from gridnode.control.collected_answer import CollectedAnswer
-from gridnode.control.schema import Finished, GenerateRequest, ToolCall
 
 StopReason = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "model_context_window_exceeded"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gridnode.control.schema import MAX_MESSAGES, MAX_PROMPT_CHARACTERS, MAX_STOP_TEXTS, MAX_TOOLS
+from gridnode.control.answer_schema import MAX_MESSAGES, MAX_PROMPT_CHARACTERS, MAX_STOP_TEXTS, MAX_TOOLS
 
 Text = Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)]
 

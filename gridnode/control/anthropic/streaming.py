@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from gridnode.control.answer_figures import AnswerFigures, answer_figures, start_headers
+from gridnode.control.answer_schema import AnswerEvent, Delta, Finished, GenerateRequest, Started, ToolCall
 from gridnode.control.anthropic.answers import (
     Message,
     StopReason,
@@ -20,7 +21,6 @@ from gridnode.control.anthropic.answers import (
 )
 from gridnode.control.anthropic.errors import api_error, refuse
 from gridnode.control.door_errors import ErrorBody
-from gridnode.control.schema import AnswerEvent, Delta, Finished, GenerateRequest, Started, ToolCall
 from gridnode.control.server_sent import EVENT_STREAM, progress_comment
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 
+from gridnode.control.answer_schema import GenerateRequest, Tool
 from gridnode.control.anthropic.requests import MessagesRequest, OfferedTool, PromptRequest, ToolChoice
 from gridnode.control.anthropic.turns import chat_messages
 from gridnode.control.door_request import check_request, decode_fields
-from gridnode.control.schema import GenerateRequest, Tool
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput
 

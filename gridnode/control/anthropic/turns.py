@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from gridnode.control.answer_schema import ChatMessage, ToolCall
 from gridnode.control.anthropic.requests import Block, Content, InputMessage
-from gridnode.control.schema import ChatMessage, ToolCall
 from gridnode.errors import BadInput
 
 # Other models' thoughts: they are not a part of the conversation.

@@ -11,10 +11,7 @@ from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
 from gridnode.control.answer_figures import AnswerFigures, answer_figures, start_headers
-from gridnode.control.collected_answer import CollectedAnswer
-from gridnode.control.door_errors import ErrorBody
-from gridnode.control.door_response import error_response
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     AnswerEvent,
     ChosenLogprob,
     Delta,
@@ -23,6 +20,9 @@ from gridnode.control.schema import (
     Started,
     ToolCall,
 )
+from gridnode.control.collected_answer import CollectedAnswer
+from gridnode.control.door_errors import ErrorBody
+from gridnode.control.door_response import error_response
 
 JSON_LINES = "application/x-ndjson"
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from gridnode.control.answer_schema import Embedded, EmbedRequest
 from gridnode.control.door_request import decode_fields
 from gridnode.control.ollama.names import swarm_name
-from gridnode.control.schema import Embedded, EmbedRequest
 
 
 class EmbedTexts(msgspec.Struct, frozen=True, kw_only=True):

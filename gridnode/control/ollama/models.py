@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gridnode.control.ollama.names import shown_name
-from gridnode.control.schema import ModelStatus, NodeStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus
 
 _ARCHITECTURE = "gridnode"
 # What a swarm serves is not unloaded after some minutes; Ollama says "forever" by a date like this.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gridnode.control.dialect import names
-from gridnode.control.schema import ModelStatus
+from gridnode.control.status_schema import ModelStatus
 from gridnode.errors import ModelUnknown
 
 _LATEST = ":latest"

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gridnode.control.answer_schema import GenerateRequest
 from gridnode.control.answer_stream import WholeAnswer
 from gridnode.control.dialect import in_own_words, stream_answer, whole_answer
 from gridnode.control.door_errors import ErrorBody
@@ -44,7 +45,6 @@ from gridnode.control.ollama.requests import AnswerRequest, ModelRequest, Ollama
 from gridnode.control.ollama.translation import chat_request, prompt_request
 from gridnode.control.operation import Endpoint, Operation
 from gridnode.control.patience import generate_patiently
-from gridnode.control.schema import GenerateRequest
 from gridnode.errors import ContextFull, ErrorCode
 
 OLLAMA_VERSION = "0.13.0"

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
+from gridnode.control.answer_schema import ChatMessage, GenerateRequest, Tool, ToolCall
 from gridnode.control.door_request import check_request, decode_fields
 from gridnode.control.ollama.names import swarm_name
 from gridnode.control.ollama.requests import (
@@ -17,7 +18,6 @@ from gridnode.control.ollama.requests import (
     OllamaPrompt,
     Options,
 )
-from gridnode.control.schema import ChatMessage, GenerateRequest, Tool, ToolCall
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput
 

@@ -11,11 +11,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gridnode.control.answer_figures import AnswerFigures
+from gridnode.control.answer_schema import ChosenLogprob, Delta, Finished, Started, ToolCall
 from gridnode.control.collected_answer import CollectedAnswer
 from gridnode.control.openai.logprobs import ChatLogprobs, token_logprobs
 from gridnode.control.openai.streaming import ChunkEncoder
 from gridnode.control.openai.usage import Usage, usage_of
-from gridnode.control.schema import ChosenLogprob, Delta, Finished, Started, ToolCall
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 

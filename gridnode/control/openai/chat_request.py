@@ -7,6 +7,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gridnode.control.answer_schema import (
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    MAX_TOP_LOGPROBS,
+    ChatMessage,
+    GenerateRequest,
+    ToolCall,
+)
 from gridnode.control.openai.content import Content, Text, content_text
 from gridnode.control.openai.errors import BadField
 from gridnode.control.openai.fields import FieldRules, Refused
@@ -18,14 +26,6 @@ from gridnode.control.openai.tool_fields import (
     SchemaFields,
     check_tool_choice,
     schema_text,
-)
-from gridnode.control.schema import (
-    MAX_MESSAGES,
-    MAX_TOOLS,
-    MAX_TOP_LOGPROBS,
-    ChatMessage,
-    GenerateRequest,
-    ToolCall,
 )
 
 # The whole context would be leased on every hop for an answer of unknown length, and others would wait.

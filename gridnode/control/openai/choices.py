@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
+from gridnode.control.answer_schema import AnswerEvent, GenerateRequest
 from gridnode.control.collected_answer import AnswerCollector, CollectedAnswer
 from gridnode.control.interface import NodeControl
-from gridnode.control.schema import AnswerEvent, GenerateRequest
 
 # A reader who is slower than the answers slows them down.
 _MAX_QUEUED_EVENTS = 16

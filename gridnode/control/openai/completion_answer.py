@@ -12,11 +12,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gridnode.control.answer_figures import AnswerFigures
+from gridnode.control.answer_schema import Delta, Finished, Started
 from gridnode.control.collected_answer import CollectedAnswer
 from gridnode.control.openai.logprobs import TextLogprobs, text_logprobs
 from gridnode.control.openai.streaming import ChunkEncoder
 from gridnode.control.openai.usage import Usage, usage_of
-from gridnode.control.schema import Delta, Finished, Started
 
 
 class TextChoice(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from gridnode.control.answer_schema import MAX_TOP_LOGPROBS, GenerateRequest
 from gridnode.control.openai.errors import BadField
 from gridnode.control.openai.fields import FieldRules, Refused
 from gridnode.control.openai.prompts import Prompts, split_prompts
 from gridnode.control.openai.sampling_fields import HARMLESS, MAX_CHOICES, ChoiceFields
-from gridnode.control.schema import MAX_TOP_LOGPROBS, GenerateRequest
 
 
 class CompletionRequest(ChoiceFields, kw_only=True, frozen=True):

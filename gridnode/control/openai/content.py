@@ -7,8 +7,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from gridnode.control.answer_schema import MAX_MESSAGES, MAX_PROMPT_CHARACTERS
 from gridnode.control.openai.errors import BadField
-from gridnode.control.schema import MAX_MESSAGES, MAX_PROMPT_CHARACTERS
 
 Text = Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)]
 _TEXT_PARTS = ("text", "input_text", "output_text")

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from gridnode.control.answer_schema import MAX_EMBEDDED_TEXTS, Embedded, EmbedRequest
 from gridnode.control.openai.errors import BadField
 from gridnode.control.openai.fields import FieldRules, Refused
 from gridnode.control.openai.prompts import Prompts, split_prompts
 from gridnode.control.openai.sampling_fields import HARMLESS
-from gridnode.control.schema import MAX_EMBEDDED_TEXTS, Embedded, EmbedRequest
 
 Encoding = Literal["float", "base64"]
 

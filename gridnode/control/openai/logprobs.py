@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gridnode.control.schema import ChosenLogprob, Logprob
+from gridnode.control.answer_schema import ChosenLogprob, Logprob
 
 
 class TopLogprob(msgspec.Struct, frozen=True, kw_only=True):

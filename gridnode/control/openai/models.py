@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from gridnode.control.dialect import names
-from gridnode.control.schema import ModelStatus, NodeStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus
 from gridnode.errors import ModelUnknown
 
 

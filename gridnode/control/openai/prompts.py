@@ -6,9 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from gridnode.control.answer_schema import MAX_PROMPT_CHARACTERS
 from gridnode.control.openai.content import Text
 from gridnode.control.openai.errors import BadField
-from gridnode.control.schema import MAX_PROMPT_CHARACTERS
 
 TokenIds = tuple[Annotated[int, Meta(ge=0)], ...]
 Prompts = Text | Annotated[tuple[int | str | TokenIds, ...], Meta(max_length=MAX_PROMPT_CHARACTERS)]

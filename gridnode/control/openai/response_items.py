@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gridnode.control.answer_schema import ChatMessage, ToolCall
 from gridnode.control.openai.content import Content, Text, content_text
 from gridnode.control.openai.errors import BadField
 from gridnode.control.openai.tool_fields import Name
-from gridnode.control.schema import ChatMessage, ToolCall
 
 Id = Annotated[str, Meta(max_length=128)]
 

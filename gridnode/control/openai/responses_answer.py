@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from gridnode.control.answer_figures import AnswerFigures
+from gridnode.control.answer_schema import ChosenLogprob, Finished, ToolCall
 from gridnode.control.collected_answer import CollectedAnswer
 from gridnode.control.openai.logprobs import TokenLogprob, token_logprobs
 from gridnode.control.openai.responses_request import (
@@ -18,7 +19,6 @@ from gridnode.control.openai.responses_request import (
     ResponseRequest,
     TextFormat,
 )
-from gridnode.control.schema import ChosenLogprob, Finished, ToolCall
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 

@@ -7,6 +7,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gridnode.control.answer_schema import (
+    MAX_MESSAGES,
+    MAX_TOOLS,
+    MAX_TOP_LOGPROBS,
+    ChatMessage,
+    GenerateRequest,
+)
 from gridnode.control.openai.chat_request import DEFAULT_MAX_TOKENS
 from gridnode.control.openai.content import Text
 from gridnode.control.openai.errors import BadField
@@ -19,13 +26,6 @@ from gridnode.control.openai.tool_fields import (
     Name,
     check_tool_choice,
     schema_text,
-)
-from gridnode.control.schema import (
-    MAX_MESSAGES,
-    MAX_TOOLS,
-    MAX_TOP_LOGPROBS,
-    ChatMessage,
-    GenerateRequest,
 )
 
 _LOGPROBS = "message.output_text.logprobs"

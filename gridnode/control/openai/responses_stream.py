@@ -9,6 +9,15 @@ import msgspec
 from starlette.responses import Response
 
 from gridnode.control.answer_figures import answer_figures, start_headers
+from gridnode.control.answer_schema import (
+    AnswerEvent,
+    ChosenLogprob,
+    Delta,
+    Finished,
+    Rerouted,
+    Started,
+    Waiting,
+)
 from gridnode.control.door_errors import ErrorBody
 from gridnode.control.openai.errors import api_error, api_error_response
 from gridnode.control.openai.logprobs import TokenLogprob, token_logprobs
@@ -26,7 +35,6 @@ from gridnode.control.openai.responses_answer import (
     output_text,
 )
 from gridnode.control.openai.responses_request import ResponseRequest
-from gridnode.control.schema import AnswerEvent, ChosenLogprob, Delta, Finished, Rerouted, Started, Waiting
 from gridnode.control.server_sent import EVENT_STREAM, KEEP_ALIVE, progress_comment
 
 

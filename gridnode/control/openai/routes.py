@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gridnode.control.answer_figures import whole_headers
+from gridnode.control.answer_schema import MAX_TOOLS, GenerateRequest
 from gridnode.control.answer_stream import AnswerStream, WholeAnswer
 from gridnode.control.collected_answer import CollectedAnswer
 from gridnode.control.door_errors import describe_error
@@ -41,7 +42,6 @@ from gridnode.control.openai.sampling_fields import SamplingFields
 from gridnode.control.openai.streaming import ChunkEncoder
 from gridnode.control.operation import Endpoint, Operation
 from gridnode.control.patience import patience_s
-from gridnode.control.schema import MAX_TOOLS, GenerateRequest
 from gridnode.errors import GridError
 
 

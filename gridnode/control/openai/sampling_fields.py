@@ -8,8 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from gridnode.control.answer_schema import MAX_LOGIT_BIASES, MAX_STOP_TEXTS
 from gridnode.control.openai.errors import BadField
-from gridnode.control.schema import MAX_LOGIT_BIASES, MAX_STOP_TEXTS
 from gridnode.core.sampling import SamplingParams
 
 # Each choice is a session of its own and leases KV cache on every hop.

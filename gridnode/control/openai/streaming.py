@@ -14,11 +14,11 @@ from gridnode.control.answer_figures import (
     answer_figures,
     start_headers,
 )
+from gridnode.control.answer_schema import Delta, Finished, Started
 from gridnode.control.door_errors import ErrorBody
 from gridnode.control.openai.choices import ChoiceEvent
 from gridnode.control.openai.errors import api_error, api_error_response
 from gridnode.control.openai.usage import Usage, usage_of
-from gridnode.control.schema import Delta, Finished, Started
 from gridnode.control.server_sent import EVENT_STREAM, KEEP_ALIVE, progress_comment
 
 

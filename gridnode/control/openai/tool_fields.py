@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from gridnode.control.answer_schema import MAX_SCHEMA_CHARACTERS, Tool
 from gridnode.control.openai.errors import BadField
-from gridnode.control.schema import MAX_SCHEMA_CHARACTERS, Tool
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 ANY_OBJECT = '{"type":"object"}'

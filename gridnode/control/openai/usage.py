@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gridnode.control.schema import Finished
+from gridnode.control.answer_schema import Finished
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

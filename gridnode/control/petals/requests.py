@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gridnode.control.schema import MAX_PROMPT_CHARACTERS, MAX_STOP_TEXTS
+from gridnode.control.answer_schema import MAX_PROMPT_CHARACTERS, MAX_STOP_TEXTS
 from gridnode.core.sampling import SamplingParams
 
 Text = Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)]

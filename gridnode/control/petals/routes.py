@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
 
+from gridnode.control.answer_schema import GenerateRequest
 from gridnode.control.collected_answer import CollectedAnswer
 from gridnode.control.dialect import in_own_words, whole_answer
 from gridnode.control.door_request import decode_fields
@@ -18,7 +19,6 @@ from gridnode.control.petals.errors import refuse
 from gridnode.control.petals.form import read_values
 from gridnode.control.petals.requests import FormAnswer, FormRequest, Trouble, new_seed
 from gridnode.control.petals.sockets import PetalsSockets
-from gridnode.control.schema import GenerateRequest
 from gridnode.errors import BadInput, ContextFull
 
 

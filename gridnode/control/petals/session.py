@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from gridnode.control.answer_schema import AnswerEvent, Delta, Finished, GenerateRequest
 from gridnode.control.interface import NodeControl
 from gridnode.control.patience import generate_patiently
 from gridnode.control.petals.requests import Generate, Reply, new_seed
-from gridnode.control.schema import AnswerEvent, Delta, Finished, GenerateRequest
 from gridnode.errors import BadInput, ConnectionClosed, ContextFull
 
 

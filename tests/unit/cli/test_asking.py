@@ -14,8 +14,9 @@ import pytest
 from fake_node import SERVING, STATUS, FakeNode
 from waiting import until
 
+from gridnode.control.answer_schema import ChatMessage
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import ChatMessage, NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull, NoRoute, PeerLost
 

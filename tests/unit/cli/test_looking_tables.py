@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from gridnode.cli.peers_table import peers_table
 from gridnode.cli.ps_tables import ps_view
-from gridnode.control.schema import EngineStatus, SessionStatus
+from gridnode.control.status_schema import EngineStatus, SessionStatus
 
 SESSION = SessionStatus(
     short="0123abcd",

@@ -8,7 +8,7 @@ from fake_node import SERVING, STATUS
 
 from gridnode.cli.news import Doorstep, banner, news
 from gridnode.config import DEFAULT_API
-from gridnode.control.schema import EngineStatus, NodeStatus
+from gridnode.control.status_schema import EngineStatus, NodeStatus
 from gridnode.core.addresses import Address
 
 DOORSTEP = Doorstep(api=DEFAULT_API, reachable=(Address("192.0.2.7", 7338),), model="tiny.gguf")

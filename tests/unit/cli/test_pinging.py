@@ -9,7 +9,7 @@ from fake_node import STATUS
 
 from gridnode.cli.json_records import Pong
 from gridnode.cli.pinging import find_peer, pong_line
-from gridnode.control.schema import NodeStatus, PeerStatus
+from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode.errors import BadInput
 
 

@@ -12,7 +12,7 @@ from fake_node import STATUS, FakeNode
 
 from gridnode.cli import service_manager
 from gridnode.cli.service_manager import ServiceManager, is_serving, summary, watchdog_interval_s
-from gridnode.control.schema import EngineStatus
+from gridnode.control.status_schema import EngineStatus
 
 LOADING = replace(
     STATUS,

@@ -10,7 +10,7 @@ from fake_node import STATUS
 from rich.console import Console
 
 from gridnode.cli.status_tables import status_view
-from gridnode.control.schema import EngineStatus, NodeStatus
+from gridnode.control.status_schema import EngineStatus, NodeStatus
 
 ROUTE = "aaaaaaaa 0:10 > bbbbbbbb 10:20 > cccccccc 20:30"
 

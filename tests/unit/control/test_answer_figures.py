@@ -5,7 +5,7 @@ from __future__ import annotations
 from fake_node import HOP
 
 from gridnode.control.answer_figures import answer_figures, start_headers, whole_headers
-from gridnode.control.schema import Finished, Started
+from gridnode.control.answer_schema import Finished, Started
 
 STARTED = Started(model="tiny", route=(HOP,), prompt_tokens=5, context_tokens=64, context_limit_tokens=8192)
 FINISHED = Finished(

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from waiting import until
 
 from gridnode.control import answer_stream
+from gridnode.control.answer_schema import AnswerEvent, GenerateRequest
 from gridnode.control.answer_stream import AnswerStream, WholeAnswer
 from gridnode.control.door_response import error_response
-from gridnode.control.schema import AnswerEvent, GenerateRequest
 from gridnode.control.server_sent import EventEncoder
 from gridnode.errors import CacheFull
 

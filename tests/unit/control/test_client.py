@@ -9,9 +9,9 @@ import pytest
 from fake_node import STATUS, FakeNode
 from waiting import until
 
+from gridnode.control.answer_schema import Delta, Finished, GenerateRequest, Started
 from gridnode.control.client import ControlClient
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import Delta, Finished, GenerateRequest, Started
 from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull, GridError, NotRunning, PeerLost, ProtocolError
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator
 import pytest
 from fake_node import FakeNode
 
+from gridnode.control.answer_schema import AnswerEvent, GenerateRequest
 from gridnode.control.collected_answer import collect_answer
-from gridnode.control.schema import AnswerEvent, GenerateRequest
 from gridnode.errors import ConnectionClosed, PeerLost
 
 REQUEST = GenerateRequest(prompt="x")

@@ -15,7 +15,7 @@ from waiting import until
 from gridnode import __version__
 from gridnode.control.door_request import MAX_BODY_BYTES
 from gridnode.control.door_server import serve_door
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 from gridnode.errors import CacheFull, ErrorCode, ModelUnknown, NoRoute, PeerLost
 
 

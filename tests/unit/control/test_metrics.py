@@ -7,7 +7,7 @@ from fake_swarm import hostile_swarm, large_swarm, small_swarm
 from prometheus_client.parser import text_string_to_metric_families
 
 from gridnode.control.metrics import MAX_VERSIONS, render_metrics
-from gridnode.control.schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus
 
 
 def samples(status: NodeStatus) -> dict[str, list[tuple[dict[str, str], float]]]:

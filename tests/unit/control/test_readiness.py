@@ -8,7 +8,7 @@ import pytest
 from fake_node import STATUS
 
 from gridnode.control.readiness import readiness
-from gridnode.control.schema import EngineStatus
+from gridnode.control.status_schema import EngineStatus
 
 NO_ENGINE = replace(STATUS, engine=EngineStatus(state="none"))
 

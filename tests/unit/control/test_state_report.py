@@ -5,8 +5,8 @@ from dataclasses import replace
 import msgspec
 from fake_swarm import peer, small_swarm
 
-from gridnode.control.schema import LinkStatus
 from gridnode.control.state_report import report_state
+from gridnode.control.status_schema import LinkStatus
 
 
 def test_models_are_healthy_if_every_block_is_served() -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import msgspec
 from fake_node import STATUS, FakeNode
 
-from gridnode.control.schema import NodeStatus
 from gridnode.control.status_events import StatusFeed
+from gridnode.control.status_schema import NodeStatus
 
 
 def feed(node: FakeNode, **settings: float) -> StatusFeed:

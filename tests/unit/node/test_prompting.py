@@ -4,7 +4,7 @@ import pytest
 from tiny_models import BOS, make_tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from gridnode.control.schema import ChatMessage, GenerateRequest
+from gridnode.control.answer_schema import ChatMessage, GenerateRequest
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput
 from gridnode.node.prompting import prompt_tokens

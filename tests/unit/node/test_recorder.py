@@ -9,16 +9,8 @@ from pathlib import Path
 import pytest
 from fake_node import HOP, SERVING, STATUS
 
-from gridnode.control.schema import (
-    AnswerEvent,
-    Delta,
-    Finished,
-    HopStatus,
-    NodeStatus,
-    PeerStatus,
-    Rerouted,
-    Started,
-)
+from gridnode.control.answer_schema import AnswerEvent, Delta, Finished, HopStatus, Rerouted, Started
+from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode.core.ids import PeerId, show_peer
 from gridnode.errors import BadInput, CacheFull
 from gridnode.node.history_file import HistoryFile

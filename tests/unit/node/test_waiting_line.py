@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from gridnode.control.schema import Waiting
+from gridnode.control.answer_schema import Waiting
 from gridnode.errors import BadInput, CacheFull, ErrorCode, NoCapacity, PeerRefused
 from gridnode.node import waiting_line
 from gridnode.node.waiting_line import WaitingLine, may_pass

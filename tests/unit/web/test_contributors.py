@@ -6,7 +6,7 @@ import pytest
 from fake_swarm import peer, small_swarm
 
 from gridnode.control.history import Work
-from gridnode.control.schema import NodeStatus, PeerStatus
+from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode_web.contributors_page import credit, link_of
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from fake_swarm import model, peer
 
-from gridnode.control.schema import PeerStatus
+from gridnode.control.status_schema import PeerStatus
 from gridnode_web.coverage import Run, advice, cover
 
 

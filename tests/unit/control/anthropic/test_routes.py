@@ -12,13 +12,8 @@ from doors import with_door
 from fake_node import HOP, FakeNode
 from waiting import until
 
+from gridnode.control.answer_schema import GenerateRequest, Rerouted, ToolCall, Waiting
 from gridnode.control.anthropic.streaming import MessageEncoder
-from gridnode.control.schema import (
-    GenerateRequest,
-    Rerouted,
-    ToolCall,
-    Waiting,
-)
 from gridnode.errors import CacheFull, ContextFull, EngineLost, GridError, ModelUnknown, PeerLost
 
 ASK: dict[str, Any] = {

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gridnode.control.answer_schema import ChatMessage, GenerateRequest, Tool, ToolCall
 from gridnode.control.anthropic.requests import MessagesRequest
 from gridnode.control.anthropic.translation import max_calls, messages_request
-from gridnode.control.schema import ChatMessage, GenerateRequest, Tool, ToolCall
 from gridnode.errors import BadInput
 
 HELLO = [{"role": "user", "content": "hello"}]

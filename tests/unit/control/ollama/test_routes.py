@@ -11,7 +11,7 @@ from doors import with_door
 from fake_node import STATUS, FakeNode
 from waiting import until
 
-from gridnode.control.schema import ToolCall
+from gridnode.control.answer_schema import ToolCall
 from gridnode.errors import CacheFull, GridError, ModelUnknown, PeerLost
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "the capital"}]}

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gridnode.control.answer_schema import GenerateRequest, Tool, ToolCall
 from gridnode.control.ollama.requests import OllamaChat, OllamaPrompt
 from gridnode.control.ollama.translation import UNSAID_MAX_TOKENS, chat_request, prompt_request
-from gridnode.control.schema import GenerateRequest, Tool, ToolCall
 from gridnode.errors import BadInput
 
 HELLO = [{"role": "user", "content": "hello"}]

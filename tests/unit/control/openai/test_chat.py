@@ -10,7 +10,7 @@ import pytest
 from door_calls import call, comments, stream_data
 from fake_node import HOP, STATUS, FakeNode
 
-from gridnode.control.schema import (
+from gridnode.control.answer_schema import (
     ChatMessage,
     ChosenLogprob,
     Delta,

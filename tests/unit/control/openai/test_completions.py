@@ -9,7 +9,7 @@ import pytest
 from door_calls import call, stream_data
 from fake_node import HOP, FakeNode
 
-from gridnode.control.schema import ChosenLogprob, Delta, Finished, Logprob, Started
+from gridnode.control.answer_schema import ChosenLogprob, Delta, Finished, Logprob, Started
 
 
 def complete(node: FakeNode, **fields: Any) -> httpx.Response:

@@ -9,7 +9,15 @@ import pytest
 from door_calls import call, stream_data
 from fake_node import HOP, FakeNode
 
-from gridnode.control.schema import ChatMessage, ChosenLogprob, Delta, Finished, Logprob, Started, ToolCall
+from gridnode.control.answer_schema import (
+    ChatMessage,
+    ChosenLogprob,
+    Delta,
+    Finished,
+    Logprob,
+    Started,
+    ToolCall,
+)
 from gridnode.errors import ContextFull, PeerLost
 
 STARTED = Started(model="tiny", route=(HOP,), prompt_tokens=5, context_tokens=64)
