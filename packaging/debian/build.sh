@@ -66,5 +66,5 @@ Description: Run large language models on the computers you already own, togethe
  answers as if it held the whole.
 CONTROL
 mkdir -p "$output"
-# xz takes ten minutes for the libraries; every Debian and Ubuntu with a Python that is new enough reads zstd.
+# xz takes more than five minutes for all the libraries, zstd half a minute; every Debian and Ubuntu with a Python that is new enough reads zstd.
 dpkg-deb --root-owner-group -Zzstd -z9 --build "$stage" "$output"
