@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,18 @@ DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 def one_thread() -> None:
     """Tests run in parallel; each computes on one core."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a test configures: a logger that does not propagate is captured twice in the next test."""
+    loggers = [logging.getLogger(name) for name in ("gridnode", "quic")]
+    before = [(list(logger.handlers), logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nodes import running_swarm
@@ -16,6 +17,7 @@ from gridnode.control.client import ControlClient
 from gridnode.control.door_server import serve_door
 from gridnode.core.addresses import Address
 from gridnode.core.spans import Span
+from gridnode.node.engine_supervisor import EngineSupervisor, StepOutput
 from gridnode_dashboard.chat_app import ChatApp
 from gridnode_dashboard.chat_widgets import ChatHeader, ChatInput
 from gridnode_dashboard.conversation import Conversation
@@ -25,7 +27,18 @@ pytestmark = pytest.mark.swarm
 SPANS = [Span(0, 2), Span(2, 4), Span(2, 4)]
 
 
-def test_escape_frees_every_lease_and_a_lost_hop_is_one_line(tiny_llama: Path) -> None:
+def test_escape_frees_every_lease_and_a_lost_hop_is_one_line(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = EngineSupervisor.step
+
+    async def slow_step(*args: Any, **values: Any) -> StepOutput:
+        # The tiny model would be through its whole context before anybody can press a key.
+        await asyncio.sleep(0.005)
+        return await step(*args, **values)
+
+    monkeypatch.setattr(EngineSupervisor, "step", slow_step)
+
     async def scenario() -> None:
         async with running_swarm(tiny_llama, SPANS) as swarm:
             node = swarm.nodes[0]
