@@ -38,6 +38,8 @@ def test_escape_frees_every_lease_and_a_lost_hop_is_one_line(
         return await step(*args, **values)
 
     monkeypatch.setattr(EngineSupervisor, "step", slow_step)
+    # Nor may it end by itself, which depends on how much of an answer was there when Esc was pressed.
+    monkeypatch.setattr("gridnode.engine.text._stop_ids", lambda *_: frozenset())
 
     async def scenario() -> None:
         async with running_swarm(tiny_llama, SPANS) as swarm:
