@@ -131,7 +131,8 @@ def test_ctrl_c_cancels_the_answer() -> None:
 
 def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     async def run() -> tuple[int | None, str]:
-        node = FakeNode(words=("word ",) * 5000)
+        # More than fits into the pipe and its reader: the command is still writing when that leaves.
+        node = FakeNode(words=("word " * 200,) * 2000)
         async with serve_door(node, Address("127.0.0.1", 0)) as api:
             process = await start(api, "run", "Hello")
             assert process.stdout is not None
