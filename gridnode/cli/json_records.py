@@ -179,6 +179,26 @@ class RemovedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resting:
+    """`pause` and `resume`."""
+
+    paused: bool
+    remaining_s: float | None
+    """Seconds until the pause ends by itself; null if somebody has to resume, or there is none."""
+
+    open_sessions: int
+    """Sessions that still run here; during a pause they move to other nodes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """`down`."""
+
+    pid: int
+    """Of the process that has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pong:
     """One line of `ping`."""
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gridnode.cli.options import ApiOption, LogLevel, LogLevelOption
+from gridnode.cli.options import ApiOption, JsonOption, LogLevel, LogLevelOption
 from gridnode.config import DEFAULT_API
 from gridnode.units import parse_seconds
 
@@ -25,6 +25,7 @@ def pause(
             parser=_duration, metavar="[DURATION]", help="How long: 30m, 2h, 1d. Left out: until 'resume'."
         ),
     ] = None,
+    as_json: JsonOption = False,
     api: ApiOption = DEFAULT_API,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
@@ -45,10 +46,12 @@ def pause(
     from gridnode.logs import configure_logging
 
     configure_logging(log_level)
-    asyncio.run(pause_node(api, duration))
+    asyncio.run(pause_node(api, duration, as_json=as_json))
 
 
-def resume(api: ApiOption = DEFAULT_API, log_level: LogLevelOption = LogLevel.WARNING) -> None:
+def resume(
+    as_json: JsonOption = False, api: ApiOption = DEFAULT_API, log_level: LogLevelOption = LogLevel.WARNING
+) -> None:
     """Serve blocks again after a pause."""
     import asyncio
 
@@ -56,10 +59,12 @@ def resume(api: ApiOption = DEFAULT_API, log_level: LogLevelOption = LogLevel.WA
     from gridnode.logs import configure_logging
 
     configure_logging(log_level)
-    asyncio.run(resume_node(api))
+    asyncio.run(resume_node(api, as_json=as_json))
 
 
-def down(api: ApiOption = DEFAULT_API, log_level: LogLevelOption = LogLevel.WARNING) -> None:
+def down(
+    as_json: JsonOption = False, api: ApiOption = DEFAULT_API, log_level: LogLevelOption = LogLevel.WARNING
+) -> None:
     """Stop the node on this computer, once answers that run through it have moved to other nodes."""
     import asyncio
 
@@ -67,4 +72,4 @@ def down(api: ApiOption = DEFAULT_API, log_level: LogLevelOption = LogLevel.WARN
     from gridnode.logs import configure_logging
 
     configure_logging(log_level)
-    asyncio.run(stop_node(api))
+    asyncio.run(stop_node(api, as_json=as_json))
