@@ -65,9 +65,9 @@ async def stop_node(api: Address, *, as_json: bool) -> None:
         process.terminate()
     except psutil.AccessDenied as exc:
         raise _of_somebody_else(pid) from exc
-    # Not `process.wait`: a process whose parent never asks for its exit status stays in the table as a zombie.
+    # Not `process.wait`: a process whose parent never asks for its exit status stays as a zombie.
     with contextlib.suppress(psutil.NoSuchProcess):
-        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_AGAIN_S)
     if as_json:
         print_json(Stopped(pid=pid))
