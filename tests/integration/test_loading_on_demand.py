@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import tiny_models
 from fake_hub import REPOSITORY, running_hub, use_hub
@@ -14,6 +15,8 @@ from nodes import collect, running_swarm
 
 from gridnode.cli.pulling import pull_model
 from gridnode.control.answer_schema import Delta, GenerateRequest, Started, Waiting
+from gridnode.control.door_server import serve_door
+from gridnode.core.addresses import Address
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
 from gridnode.errors import ModelLoading, ModelUnknown, NoCapacity
@@ -56,6 +59,26 @@ def test_a_node_without_a_model_loads_the_one_that_is_asked_for(pulled: None, ti
             assert "being loaded" in events[0].text
             assert [event.model for event in events if isinstance(event, Started)] == [REPOSITORY]
             assert sum(len(event.token_ids) for event in events if isinstance(event, Delta)) == 4
+
+    asyncio.run(scenario())
+
+
+def test_the_door_says_when_to_ask_again(pulled: None, tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [], quantization=QuantFormat.NONE) as swarm:
+            node = await swarm.start(None, serves=False)
+            question = {"model": REPOSITORY, "prompt": "a b", "max_tokens": 4}
+            async with (
+                serve_door(node, Address("127.0.0.1", 0)) as door,
+                httpx.AsyncClient(base_url=f"http://{door}", trust_env=False, timeout=120.0) as http,
+            ):
+                refused = await http.post("/v1/completions", json={**question, "max_wait_s": 0})
+                assert refused.status_code == 503
+                assert int(refused.headers["retry-after"]) >= 1
+                assert "being loaded" in refused.json()["error"]["message"]
+                answered = await http.post("/v1/completions", json={**question, "max_wait_s": 100})
+                assert answered.status_code == 200, answered.text
+                assert answered.json()["model"] == REPOSITORY
 
     asyncio.run(scenario())
 
