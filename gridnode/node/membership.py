@@ -26,6 +26,7 @@ from gridnode.wire.messages import (
     Hello,
     SignedAnnouncement,
     expect_message,
+    understands,
 )
 from gridnode.wire.signing import sign_announcement
 
@@ -176,12 +177,19 @@ class Membership:
             outbox.ended.set()
 
     async def _check(self, hello: Hello, connection: Connection) -> None:
-        if hello.swarm == self._config.swarm:
+        who = f"node {short(connection.peer_id)} at {connection.address}"
+        if not understands(hello.protocol):
+            text = (
+                f"{who} runs gridnode {hello.version} with protocol {hello.protocol}, this one {__version__} "
+                f"with {PROTOCOL_VERSION}; upgrade the older one"
+            )
+        elif hello.swarm != self._config.swarm:
+            text = (
+                f"{who} belongs to swarm {hello.swarm!r}, this one to {self._config.swarm!r}; start both "
+                "with the same --swarm"
+            )
+        else:
             return
-        text = (
-            f"node {short(connection.peer_id)} at {connection.address} belongs to swarm {hello.swarm!r}, "
-            f"this one to {self._config.swarm!r}; start both with the same --swarm"
-        )
         logger.warning("%s", text)
         await connection.aclose()
         raise ProtocolError(text)

@@ -25,6 +25,8 @@ from gridnode.wire.frames import Frame
 from gridnode.wire.tensors import TensorHeader
 
 PROTOCOL_VERSION = 1
+# Swarms are upgraded node by node: each version understands the one before it.
+MAX_PROTOCOL_DIFFERENCE = 1
 # Announcements in one message; more are sent in several.
 MAX_ANNOUNCEMENTS_PER_MESSAGE = 16
 # One announcement with every list at its limit, packed.
@@ -292,6 +294,11 @@ _CODEC: MessageCodec[Message] = MessageCodec(
         FilePiece,
     )
 )
+
+
+def understands(protocol: int) -> bool:
+    """Return whether this version and a peer that speaks `protocol` understand each other."""
+    return abs(protocol - PROTOCOL_VERSION) <= MAX_PROTOCOL_DIFFERENCE
 
 
 def decode_message(frame: Frame) -> Message:

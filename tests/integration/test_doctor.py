@@ -28,7 +28,8 @@ from gridnode.core.spans import Span
 from gridnode.engine.block_cache import blocks_dir
 from gridnode.engine.locate import open_checkpoint
 from gridnode.net.identity import IDENTITY_FILE, load_or_create_identity
-from gridnode.units import MIB, format_bytes
+from gridnode.units import MIB, TIB, format_bytes
+from gridnode.wire.messages import PROTOCOL_VERSION
 
 HOUR_S = 3600.0
 
@@ -144,6 +145,13 @@ def test_memory_for_not_even_one_block(config: NodeConfig) -> None:
     assert "the budget is 100 MiB" in found.measured
 
 
+def test_more_memory_than_there_is(config: NodeConfig) -> None:
+    found = failure(doctor(config, memory_bytes=100 * TIB))
+    assert found.check == "memory"
+    assert "this node may use 100 TiB" in found.measured
+    assert found.mend == "gridnode config unset limits.memory"
+
+
 def test_an_executor_that_does_not_know_the_family(config: NodeConfig) -> None:
     found = failure(doctor(config, executor="onnx", dtype="bfloat16"))
     assert found.check == "executor"
@@ -201,6 +209,11 @@ def test_a_real_swarm_is_called_on(
             skew = said(diagnose(await examine(joining)), "versions")
             assert skew.state is State.WARN
             assert "others run 0.9.9" in skew.measured
+            monkeypatch.setattr("gridnode.node.membership.PROTOCOL_VERSION", PROTOCOL_VERSION + 2)
+            foreign = failure(diagnose(await examine(joining)))
+            assert foreign.check == "versions"
+            assert f"others speak protocol {PROTOCOL_VERSION + 2}" in foreign.measured
+            assert foreign.mend == "pipx upgrade gridnode"
 
     async def clock_is_an_hour_off(found: Facts, address: Address) -> None:
         visit = await call_on(address, swarm="home", is_joined=True, wall_s=lambda: time.time() - HOUR_S)

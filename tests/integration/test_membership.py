@@ -21,7 +21,13 @@ from gridnode.node import links
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
 from gridnode.wire.codec import encode_message
-from gridnode.wire.messages import Announce, Hello, SignedAnnouncement, expect_message
+from gridnode.wire.messages import (
+    PROTOCOL_VERSION,
+    Announce,
+    Hello,
+    SignedAnnouncement,
+    expect_message,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -156,13 +162,13 @@ def test_a_goodbye_is_over_when_it_was_heard() -> None:
 
 @asynccontextmanager
 async def telling(
-    network: MemoryNetwork, listener: Neighbour
+    network: MemoryNetwork, listener: Neighbour, *, protocol: int = PROTOCOL_VERSION
 ) -> AsyncIterator[Callable[..., Awaitable[None]]]:
     """Yield a function with which a rogue peer tells `listener` signed announcements."""
     transport = network.transport(Identity.generate().peer_id)
     connection = await transport.dial(listener.address, peer_id=listener.peer_id, timeout_s=1)
     stream = await connection.open_stream()
-    await stream.send(encode_message(Hello(protocol=1, version="rogue", swarm="home")))
+    await stream.send(encode_message(Hello(protocol=protocol, version="rogue", swarm="home")))
 
     async def tell(*announcements: SignedAnnouncement) -> None:
         await stream.send(encode_message(Announce(announcements=announcements)))
@@ -266,6 +272,24 @@ def test_swarms_of_other_names_do_not_mix(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level("WARNING", logger="gridnode"):
         asyncio.run(scenario())
     assert "start both with the same --swarm" in caplog.text
+
+
+def test_the_next_protocol_is_understood_and_later_ones_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork()
+        async with neighbour(network) as a, neighbour(network) as b, asyncio.timeout(10):
+            await b.membership.wait_until(b.knows())
+            recorded, _ = b.membership._signed[b.peer_id]
+            async with telling(network, a, protocol=PROTOCOL_VERSION + 2):
+                await until(lambda: "upgrade the older one" in caplog.text)
+            assert a.membership.swarm.peers.keys() == {a.peer_id}
+            async with telling(network, a, protocol=PROTOCOL_VERSION + 1) as tell:
+                await tell(recorded)
+                await a.membership.wait_until(a.knows(b))
+
+    with caplog.at_level("WARNING", logger="gridnode"):
+        asyncio.run(scenario())
+    assert f"rogue with protocol {PROTOCOL_VERSION + 2}" in caplog.text
 
 
 def test_one_dial_serves_all_who_want_the_same_peer() -> None:

@@ -136,6 +136,22 @@ def test_networks_of_their_own(tmp_path: Path, network: str, told: dict[str, str
         assert found["verdict"].startswith("Not ready: 1 of 6 checks fail (udp)")
 
 
+@pytest.mark.netlab
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """A mount of its own, which ends with the doctor."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare")
+    (tmp_path / "state").mkdir()
+    mount = f'mount -t tmpfs -o size=1m tmpfs {tmp_path}/state; exec "$@"'
+    within = ("unshare", "--mount", "sh", "-c", mount, "sh")
+    code, found = doctor("machine", "--no-mdns", "--state-dir", str(tmp_path / "state"), within=within)
+    assert code == 1
+    [finding] = [finding for finding in found["findings"] if finding["state"] == "fail"]
+    assert finding["check"] == "state disk"
+    assert finding["measured"].endswith(f"KiB free at {tmp_path}/state, up to 64.0 MiB wanted")
+    assert finding["mend"] == f"du -sh {tmp_path}/state/*"
+
+
 def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text("[serve]\nmodle = 'x'\n")

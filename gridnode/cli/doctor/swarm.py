@@ -13,7 +13,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement
 from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
-from gridnode.wire.messages import PROTOCOL_VERSION
+from gridnode.wire.messages import PROTOCOL_VERSION, understands
 
 _finding = partial(Finding, group=Group.SWARM)
 
@@ -147,7 +147,7 @@ def _versions(facts: SwarmFacts) -> Finding:
     others = sorted(heard - {facts.version})
     protocols = {visit.protocol for visit in facts.visits} - {PROTOCOL_VERSION}
     mend = "pipx upgrade gridnode"
-    if any(abs(protocol - PROTOCOL_VERSION) > 1 for protocol in protocols):
+    if not all(map(understands, protocols)):
         spoken = ", ".join(map(str, sorted(protocols)))
         measured = f"others speak protocol {spoken}, this gridnode {PROTOCOL_VERSION}: they do not understand"
         return _finding(check="versions", state=State.FAIL, measured=measured, mend=mend)

@@ -19,7 +19,7 @@ from gridnode.net.identity import Identity
 from gridnode.net.quic import QuicTransport
 from gridnode.net.transport import Connection, Stream
 from gridnode.wire.codec import encode_message
-from gridnode.wire.messages import PROTOCOL_VERSION, Announce, Hello, expect_message
+from gridnode.wire.messages import PROTOCOL_VERSION, Announce, Hello, expect_message, understands
 from gridnode.wire.signing import verify_announcement
 
 # Peers beyond those of the configuration: enough to tell a wrong clock of theirs from one of ours.
@@ -107,7 +107,8 @@ async def _converse(
     stream = await connection.open_stream()
     await stream.send(encode_message(Hello(protocol=PROTOCOL_VERSION, version=__version__, swarm=swarm)))
     hello = expect_message(await stream.receive(), Hello)
-    return hello, await _hear(stream, wall_s) if hello.swarm == swarm else []
+    talks = hello.swarm == swarm and understands(hello.protocol)
+    return hello, await _hear(stream, wall_s) if talks else []
 
 
 async def _hear(stream: Stream, wall_s: Callable[[], float]) -> list[_Heard]:

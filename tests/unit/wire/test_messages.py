@@ -1,69 +1,10 @@
 import pytest
+from wire_samples import OPENING, SAMPLES, SESSION, STEP
 
-from gridnode.core.addresses import Address
-from gridnode.core.ids import PeerId, SessionId
-from gridnode.core.sampling import SamplingParams
-from gridnode.core.spans import Span
-from gridnode.errors import ErrorCode, ProtocolError
+from gridnode.errors import ProtocolError
 from gridnode.wire.codec import encode_message
 from gridnode.wire.frames import Frame, FrameDecoder, encode_frame
-from gridnode.wire.messages import (
-    Announce,
-    Hello,
-    HopTrace,
-    Message,
-    MessageType,
-    NextHop,
-    OpenPush,
-    OpenSession,
-    Refused,
-    SessionOpened,
-    SignedAnnouncement,
-    Step,
-    StepKind,
-    StepResult,
-    decode_message,
-    expect_message,
-)
-from gridnode.wire.tensors import TensorHeader
-
-PEER = PeerId(b"p" * 32)
-SESSION = SessionId(b"s" * 16)
-TRACE = (HopTrace(compute_s=0.001, hop_s=0.002, received_bytes=8, sent_bytes=4),)
-OPENING = OpenSession(
-    session=SESSION,
-    manifest="a" * 64,
-    span=Span(0, 3),
-    batch=1,
-    max_tokens=100,
-    previous=PEER,
-    next_hop=NextHop(peer_id=PEER, addresses=(Address("192.0.2.7", 7338),)),
-    sampling=SamplingParams(temperature=0.5, seed=3),
-)
-STEP = Step(
-    step=1,
-    position=5,
-    kind=StepKind.PREFILL,
-    output="token",
-    tensor=TensorHeader("int32", (1, 2)),
-    history=(1, 2, 3),
-    trace=TRACE,
-)
-MESSAGES: list[tuple[Message, bytes]] = [
-    (Hello(protocol=1, version="0.1.0", swarm="home"), b""),
-    (
-        Announce(
-            announcements=(SignedAnnouncement(payload=b"x", peer_id=PEER, signature=b"s" * 64, age_s=2.5),)
-        ),
-        b"",
-    ),
-    (OPENING, b""),
-    (SessionOpened(free_cache_tokens=5), b""),
-    (Refused(code=ErrorCode.CACHE_FULL, text="full"), b""),
-    (OpenPush(session=SESSION), b""),
-    (STEP, b"12345678"),
-    (StepResult(step=1, tensor=TensorHeader("float32", (1, 1, 2)), trace=TRACE), b"12345678"),
-]
+from gridnode.wire.messages import Hello, Message, MessageType, OpenPush, decode_message, expect_message
 
 
 def over_the_wire(frame: Frame) -> Frame:
@@ -71,14 +12,14 @@ def over_the_wire(frame: Frame) -> Frame:
     return received
 
 
-@pytest.mark.parametrize(("message", "body"), MESSAGES, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(("message", "body"), SAMPLES, ids=lambda m: type(m).__name__)
 def test_messages_arrive_as_they_were_sent(message: Message, body: bytes) -> None:
     frame = over_the_wire(encode_message(message, body))
     assert decode_message(frame) == message
     assert bytes(frame.body) == body
 
 
-@pytest.mark.parametrize(("message", "body"), MESSAGES, ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(("message", "body"), SAMPLES, ids=lambda m: type(m).__name__)
 def test_fields_of_later_versions_are_ignored(message: Message, body: bytes) -> None:
     frame = encode_message(message, body)
     assert decode_message(Frame(frame.type, {**frame.header, "colour": "green"}, body)) == message

@@ -1,0 +1,102 @@
+"""One message of every kind, as `tests/vectors` keeps them on disk."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gridnode.core.addresses import Address
+from gridnode.core.announcements import Announcement, PeerState, Serving
+from gridnode.core.ids import ModelId, PeerId, SessionId
+from gridnode.core.models import QuantFormat
+from gridnode.core.sampling import SamplingParams
+from gridnode.core.spans import Span
+from gridnode.errors import ErrorCode
+from gridnode.wire.messages import (
+    Announce,
+    Backward,
+    FileEntry,
+    FilePiece,
+    FindText,
+    Gradient,
+    Hello,
+    HopTrace,
+    Message,
+    NextHop,
+    OpenPush,
+    OpenSession,
+    Refused,
+    SessionOpened,
+    Step,
+    StepKind,
+    StepResult,
+    TextFound,
+)
+from gridnode.wire.signing import sign_announcement
+from gridnode.wire.tensors import TensorHeader
+
+_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PEER = PeerId(_KEY.public_key().public_bytes_raw())
+SESSION = SessionId(b"s" * 16)
+TRACE = (HopTrace(compute_s=0.001, hop_s=0.002, received_bytes=8, sent_bytes=4),)
+ANNOUNCEMENT = Announcement(
+    peer_id=PEER,
+    sequence=1_790_000_000_000,
+    ttl_s=90.0,
+    state=PeerState.ONLINE,
+    swarm="home",
+    addresses=(Address("192.0.2.7", 7338), Address("2001:db8::7", 7338)),
+    public_name="Ada",
+    version="0.1.0",
+    serving=Serving(
+        model=ModelId("tiny", "a" * 64),
+        num_blocks=6,
+        span=Span(0, 3),
+        has_embeddings=True,
+        has_head=False,
+        quantization=QuantFormat.INT4,
+        max_session_tokens=100,
+        free_cache_tokens=100,
+        decode_block_s=0.001,
+    ),
+    rtts=((PEER, 0.02),),
+)
+OPENING = OpenSession(
+    session=SESSION,
+    manifest="a" * 64,
+    span=Span(0, 3),
+    batch=1,
+    max_tokens=100,
+    previous=PEER,
+    next_hop=NextHop(peer_id=PEER, addresses=(Address("192.0.2.7", 7338),)),
+    sampling=SamplingParams(temperature=0.5, seed=3),
+)
+STEP = Step(
+    step=1,
+    position=5,
+    kind=StepKind.PREFILL,
+    output="token",
+    tensor=TensorHeader("int32", (1, 2)),
+    history=(1, 2, 3),
+    trace=TRACE,
+)
+SAMPLES: list[tuple[Message, bytes]] = [
+    (Hello(protocol=1, version="0.1.0", swarm="home"), b""),
+    (
+        Announce(announcements=(sign_announcement(ANNOUNCEMENT, _KEY.sign),)),
+        b"",
+    ),
+    (OPENING, b""),
+    (SessionOpened(free_cache_tokens=5), b""),
+    (Refused(code=ErrorCode.CACHE_FULL, text="full"), b""),
+    (OpenPush(session=SESSION), b""),
+    (STEP, b"12345678"),
+    (StepResult(step=1, tensor=TensorHeader("float32", (1, 1, 2)), trace=TRACE), b"12345678"),
+    (
+        Backward(manifest="a" * 64, span=Span(0, 3), each=TensorHeader("float32", (1, 1, 2))),
+        b"1234567812345678",
+    ),
+    (Gradient(tensor=TensorHeader("float32", (1, 1, 2))), b"12345678"),
+    (FindText(manifest="a" * 64), b""),
+    (TextFound(files=(FileEntry(name="tokenizer.json", num_bytes=4),)), b""),
+    (FilePiece(), b"{}{}"),
+]
