@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-import hashlib
 from dataclasses import dataclass
 from typing import NewType
 
@@ -43,14 +42,6 @@ def parse_peer_id(text: str) -> PeerId:
     if len(raw) != PEER_ID_BYTES:
         raise ValueError(f"{text!r} is not a peer id: {len(raw)} bytes instead of {PEER_ID_BYTES}")
     return PeerId(raw)
-
-
-def swarm_fingerprint(name: str) -> str:
-    """Return what a swarm is called where strangers listen: 16 hexadecimal characters of a hash of its name.
-
-    Whoever guesses the name can check the guess.
-    """
-    return hashlib.sha256(b"gridnode swarm 1\0" + name.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -47,7 +47,7 @@ class LanPeer:
     """First `ID_PREFIX_CHARACTERS` of the base32 form of the node's id."""
 
     fingerprint: str
-    """See `gridnode.core.ids.swarm_fingerprint`."""
+    """See `gridnode.core.swarm_secret.opaque_id`."""
 
     addresses: tuple[Address, ...]
     """At least one, all with the same port."""

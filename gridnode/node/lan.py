@@ -10,7 +10,8 @@ from collections.abc import Callable
 from zeroconf import Error as ZeroconfError
 
 from gridnode.core.addresses import Address
-from gridnode.core.ids import PeerId, show_peer, swarm_fingerprint
+from gridnode.core.ids import PeerId, show_peer
+from gridnode.core.swarm_secret import opaque_id
 from gridnode.net.discovery import ID_PREFIX_CHARACTERS, MAX_SERVICE_ADDRESSES, LanDiscovery, LanPeer
 from gridnode.net.interfaces import LocalAddress, local_addresses
 from gridnode.node.lan_links import LanLinks
@@ -101,6 +102,6 @@ def _lan_peer(peer_id: PeerId, swarm: str, bound: Address, hosts: list[str]) -> 
     ordered = sorted(hosts, key=lambda host: ipaddress.ip_address(host).version)
     return LanPeer(
         id_prefix=show_peer(peer_id)[:ID_PREFIX_CHARACTERS],
-        fingerprint=swarm_fingerprint(swarm),
+        fingerprint=opaque_id(swarm, b"", purpose="lan").hex(),
         addresses=tuple(Address(host, bound.port) for host in ordered[:MAX_SERVICE_ADDRESSES]),
     )

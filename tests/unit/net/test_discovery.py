@@ -13,18 +13,22 @@ from waiting import until
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from gridnode.core.addresses import Address
-from gridnode.core.ids import swarm_fingerprint
+from gridnode.core.swarm_secret import opaque_id
 from gridnode.net import discovery
 from gridnode.net.discovery import SERVICE_TYPE, LanDiscovery, LanPeer, from_service, to_service
 
 LOOPBACK = ["127.0.0.1"]
 
 
+def fingerprint(swarm: str) -> str:
+    return opaque_id(swarm, b"", purpose="lan").hex()
+
+
 def lan_peer(swarm: str = "home") -> LanPeer:
     """Return a node that no other test has."""
     return LanPeer(
         id_prefix=secrets.token_hex(8),
-        fingerprint=swarm_fingerprint(swarm),
+        fingerprint=fingerprint(swarm),
         addresses=(Address("192.0.2.7", 7338), Address("192.0.2.8", 7338)),
     )
 
@@ -80,7 +84,7 @@ def test_an_announcement_tells_no_secrets() -> None:
     assert service.decoded_properties == {"v": "1", "id": peer.id_prefix, "swarm": peer.fingerprint}
     assert service.server == f"gridnode-{peer.id_prefix}.local."
     assert b"grandma" not in service.text
-    assert peer.fingerprint == swarm_fingerprint("grandma's swarm") != swarm_fingerprint("home")
+    assert peer.fingerprint == fingerprint("grandma's swarm") != fingerprint("home")
 
 
 def test_records_live_for_two_minutes() -> None:
