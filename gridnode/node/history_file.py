@@ -113,8 +113,12 @@ class HistoryFile:
 
     async def aclose(self) -> None:
         """Close the file. Safe to call more than once; a later use opens it again."""
+        # Behind what still waits for the thread: a write that was cancelled would open the file again.
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
+
+    def _close(self) -> None:
         if self._database is not None:
-            await self._call(sqlite3.Connection.close)
+            self._database.close()
             self._database = None
 
     async def _read(self, query: str, values: Sequence[object]) -> list[Any]:

@@ -126,3 +126,18 @@ def test_a_file_that_is_no_history_is_set_aside(tmp_path: Path) -> None:
 
     with_history(path, scenario)
     assert path.with_suffix(".broken").read_bytes().startswith(b"not a database")
+
+
+def test_closing_waits_for_a_write_that_was_cancelled(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+
+    async def scenario() -> None:
+        history = HistoryFile(path, clock=lambda: NOON)
+        writing = asyncio.create_task(history.add(activities=[joined()], samples=[], work=[]))
+        await asyncio.sleep(0)
+        writing.cancel()
+        await history.aclose()
+        history._executor.shutdown()
+        assert not path.with_name(f"{path.name}-wal").exists()
+
+    asyncio.run(scenario())
