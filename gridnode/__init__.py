@@ -14,7 +14,11 @@ __version__ = "0.1.0"
 
 # Fetched when they are asked for: importing gridnode must cost nothing, and torch alone takes seconds.
 _EXPORTS = {
+    "AutoDistributedConfig": "gridnode.api.auto_model",
+    "AutoDistributedModel": "gridnode.api.auto_model",
     "AutoDistributedModelForCausalLM": "gridnode.api.auto_model",
+    "AutoDistributedModelForSequenceClassification": "gridnode.api.auto_model",
+    "InferenceSession": "gridnode.api.inference_session",
     "RemoteBlocks": "gridnode.api.remote_blocks",
     "Swarm": "gridnode.api.swarm",
     "connect": "gridnode.api.swarm",

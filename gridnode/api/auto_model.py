@@ -1,30 +1,50 @@
-"""`AutoDistributedModelForCausalLM`: models of `transformers` whose blocks run in the swarm."""
+"""The `AutoDistributed` classes: models of `transformers` whose blocks run in the swarm."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
-from transformers import DynamicCache
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+)
 
 from gridnode.api.client_node import ANY_ADDRESS, ClientNode, local_swarm
+from gridnode.api.local_ends import model_with_ends, put_blocks
 from gridnode.api.remote_blocks import RemoteBlocks, RemoteModel
 from gridnode.config import DEFAULT_API
 from gridnode.core.addresses import Address, parse_address
 from gridnode.core.spans import Span
-from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.locate import open_checkpoint
-from gridnode.engine.torch_span import empty_model, to_torch
-from gridnode.errors import BadInput
 
 
-class AutoDistributedModelForCausalLM:
-    """Opens models of the swarm; make one with `from_pretrained`."""
+class AutoDistributedConfig:
+    """Reads the configuration of a model; get one with `from_pretrained`."""
+
+    @classmethod
+    def from_pretrained(cls, name: str, **overrides: Any) -> PreTrainedConfig:
+        """Return the configuration of the model `name`, as the class of its architecture.
+
+        Args:
+            name: Directory of safetensors, GGUF file or Hub id.
+            overrides: Fields to set.
+
+        Raises:
+            BadCheckpoint: there is no such model.
+        """
+        return AutoConfig.for_model(**{**open_checkpoint(name).config, **overrides})
+
+
+class AutoDistributedModel:
+    """Opens models of the swarm without head; make one with `from_pretrained`."""
+
+    _auto_class: ClassVar[Any] = AutoModel
 
     @classmethod
     def from_pretrained(
@@ -36,13 +56,15 @@ class AutoDistributedModelForCausalLM:
         dtype: torch.dtype = torch.float32,
         api: Address = DEFAULT_API,
         listen: Address = ANY_ADDRESS,
+        **overrides: Any,
     ) -> Any:
         """Return the model `name` as a `PreTrainedModel` of `transformers`.
 
         Embeddings, final norm and head are loaded here; the blocks are those of the swarm. Everything of
         `transformers` that calls the model works: generation (greedy, sampling, beams, streamers, stopping
-        criteria, logits processors), batches with padding, caches that are cut and gone on with.
-        Beside that it has `blocks` (`RemoteBlocks`), `inference_session(max_length=...)` and `close()`.
+        criteria, logits processors), batches with padding, `output_hidden_states`, caches that are cut and
+        gone on with. Beside that it has `blocks` (`RemoteBlocks`), `inference_session(max_length=...)` and
+        `close()`.
 
         Args:
             name: Directory of safetensors, GGUF file or Hub id: the same weights that the swarm serves.
@@ -51,6 +73,7 @@ class AutoDistributedModelForCausalLM:
             dtype: Of what is computed here.
             api: Door of the node on this computer.
             listen: Where this process listens for its peers.
+            overrides: Fields of the model's configuration: `num_labels`, `pad_token_id`, ...
 
         Raises:
             BadCheckpoint: there is no such model.
@@ -67,65 +90,49 @@ class AutoDistributedModelForCausalLM:
                 client=client, model=checkpoint.model_id, num_blocks=checkpoint.facts.num_blocks
             )
             client.wait_model(remote.model, remote.num_blocks)
-            return _distributed(checkpoint, remote, dtype)
+            model = model_with_ends(checkpoint, cls._auto_class, dtype, **overrides)
         except BaseException:
             client.close()
             raise
+        _connect(model, remote)
+        return model
 
 
-class InferenceSession(DynamicCache):
-    """A cache whose keys and values are in the swarm: give it to calls as `past_key_values`."""
+class AutoDistributedModelForCausalLM(AutoDistributedModel):
+    """Opens models of the swarm that generate text; make one with `from_pretrained`."""
 
-    @property
-    def position(self) -> int:
-        """Tokens that it holds; setting a lower one forgets those behind."""
-        return int(self.get_seq_length())
-
-    @position.setter
-    def position(self, position: int) -> None:
-        if not 0 <= position <= self.position:
-            raise BadInput(f"cannot go to position {position}: the session has {self.position} tokens")
-        if position < self.position:
-            self.crop(position - self.position)  # a negative number removes so many
+    _auto_class = AutoModelForCausalLM
 
 
-@contextmanager
-def _inference_session(blocks: RemoteBlocks, *, max_length: int) -> Iterator[InferenceSession]:
-    """Lease `max_length` positions for each row, and free them at the end of the block."""
-    session = InferenceSession()
-    before, blocks.max_tokens = blocks.max_tokens, max_length
-    try:
-        yield session
-    finally:
-        blocks.max_tokens = before
-        blocks.end(session)
+class AutoDistributedModelForSequenceClassification(AutoDistributedModel):
+    """Opens models of the swarm that choose one of `num_labels` classes; make one with `from_pretrained`.
+
+    The head that chooses is here, and trainable if the model comes without one.
+    """
+
+    _auto_class = AutoModelForSequenceClassification
 
 
-def _distributed(checkpoint: Checkpoint, remote: RemoteModel, dtype: torch.dtype) -> Any:
-    """Return the model of `transformers` with its ends loaded and one layer: the blocks of the swarm."""
-    model = empty_model(checkpoint.config, Span(0, 1), dtype)
+def _connect(model: Any, remote: RemoteModel) -> None:
+    """Let `model` compute its blocks in the swarm."""
     blocks = RemoteBlocks(remote, Span(0, remote.num_blocks))
-    base = model.base_model
-    base.layers = nn.ModuleList([blocks])
+    put_blocks(model, blocks)
 
-    def put(module: nn.Module, name: str) -> None:
-        weight = to_torch(checkpoint.read(name)).to(dtype)
-        module.weight = nn.Parameter(weight, requires_grad=False)
-
-    put(model.get_input_embeddings(), checkpoint.embed_name)
-    put(base.norm, checkpoint.norm_name)
-    if checkpoint.head_name == checkpoint.embed_name:
-        model.get_output_embeddings().weight = model.get_input_embeddings().weight
-    else:
-        put(model.get_output_embeddings(), checkpoint.head_name)
-
-    def remember_padding(module: nn.Module, args: tuple[Any, ...], values: dict[str, Any]) -> None:
+    def begin_call(module: Any, args: tuple[Any, ...], values: dict[str, Any]) -> None:
         mask = values.get("attention_mask")
         blocks.attention_mask = mask if isinstance(mask, torch.Tensor) and mask.ndim == 2 else None
+        wants_all = values.get("output_hidden_states")
+        wants_all = module.config.output_hidden_states if wants_all is None else wants_all
+        blocks.between = [] if wants_all else None
 
-    model.register_forward_pre_hook(remember_padding, with_kwargs=True)
-    model.blocks = blocks
+    def end_call(module: Any, args: tuple[Any, ...], output: Any) -> None:
+        if blocks.between is not None:
+            # As transformers: what goes into every block, and what comes out of the final norm.
+            output.hidden_states = (*blocks.between, output.last_hidden_state)
+            blocks.between = None
 
-    model.inference_session = partial(_inference_session, blocks)
+    model.base_model.register_forward_pre_hook(begin_call, with_kwargs=True)
+    model.base_model.register_forward_hook(end_call)
+    model.__dict__["blocks"] = blocks  # no child: it has no parameters, and is in the model already
+    model.inference_session = blocks.inference_session
     model.close = remote.client.close
-    return model

@@ -222,13 +222,15 @@ class TorchSpan:
             raise BadCheckpoint(f"block {block_index} lacks {missing[0]!r}; fetch the checkpoint again")
 
 
-def empty_model(config: dict[str, Any], span: Span, dtype: torch.dtype) -> Any:
+def empty_model(
+    config: dict[str, Any], span: Span, dtype: torch.dtype, *, auto_class: Any = AutoModelForCausalLM
+) -> Any:
     """Return a model of as many blocks as `span` without weights."""
     family = config["model_type"]
     try:
         whole = AutoConfig.for_model(**config)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(_cut_config(whole, span.start, len(span)), dtype=dtype)
+            model = auto_class.from_config(_cut_config(whole, span.start, len(span)), dtype=dtype)
     except (ValueError, TypeError, KeyError) as exc:
         raise BadCheckpoint(
             f"transformers cannot build a {family} model from this configuration: {exc}"

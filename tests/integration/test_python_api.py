@@ -9,9 +9,20 @@ from typing import Any
 import pytest
 import torch
 from background_swarm import BackgroundSwarm, background_swarm
-from transformers import AutoModelForCausalLM, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
-from gridnode.api.auto_model import AutoDistributedModelForCausalLM
+from gridnode.api.auto_model import (
+    AutoDistributedConfig,
+    AutoDistributedModel,
+    AutoDistributedModelForCausalLM,
+    AutoDistributedModelForSequenceClassification,
+)
 from gridnode.core.addresses import Address
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
@@ -118,6 +129,154 @@ def test_a_session_goes_on_over_calls_and_rolls_back(model: Any, whole: Any) -> 
         assert torch.allclose(logits, whole(ids[:, :6]).logits[:, 3:], atol=1e-3)
         with pytest.raises(BadInput, match="cannot go to position 99"):
             session.position = 99
+
+
+def test_streamers_criteria_and_processors_are_heard(model: Any, whole: Any) -> None:
+    class Stream:
+        def __init__(self) -> None:
+            self.tokens: list[int] = []
+
+        def put(self, value: torch.Tensor) -> None:
+            self.tokens += value.flatten().tolist()
+
+        def end(self) -> None:
+            self.tokens.append(-1)
+
+    class AtLength(StoppingCriteria):
+        def __call__(self, ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            return torch.full((ids.shape[0],), ids.shape[1] >= 12)
+
+    def only_even(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = scores.clone()
+        scores[:, 1::2] = -torch.inf
+        return scores
+
+    streams = [Stream(), Stream()]
+    found = []
+    for one, stream in zip((model, whole), streams, strict=True):
+        out = one.generate(
+            PROMPT,
+            max_new_tokens=30,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=None,
+            streamer=stream,
+            stopping_criteria=StoppingCriteriaList([AtLength()]),
+            logits_processor=LogitsProcessorList([only_even]),
+        )
+        found.append(out.tolist())
+    assert found[0] == found[1]
+    assert len(found[0][0]) == 12
+    assert not any(token % 2 for token in found[0][0][5:])
+    assert streams[0].tokens == streams[1].tokens == [*found[0][0], -1]
+
+
+@torch.inference_mode()
+def test_hidden_states_of_every_block_come_back(model: Any, whole: Any) -> None:
+    ids = torch.tensor([[0, 0, 4, 5, 6], [1, 2, 3, 4, 5]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    for use_cache in (False, True):
+        found, expected = (
+            one(ids, attention_mask=mask, output_hidden_states=True, use_cache=use_cache).hidden_states
+            for one in (model, whole)
+        )
+        assert len(found) == len(expected) == 5
+        for here, there in zip(found, expected, strict=True):
+            assert torch.allclose(here[mask.bool()], there[mask.bool()], atol=1e-3)
+    assert model(PROMPT).hidden_states is None
+    generated = model.generate(
+        PROMPT,
+        max_new_tokens=3,
+        do_sample=False,
+        pad_token_id=0,
+        output_hidden_states=True,
+        return_dict_in_generate=True,
+    )
+    assert [[state.shape[1] for state in states] for states in generated.hidden_states] == [
+        [5] * 5,
+        [1] * 5,
+        [1] * 5,
+    ]
+
+
+@torch.inference_mode()
+def test_hidden_states_are_asked_for_from_the_first_call_on(model: Any) -> None:
+    with model.inference_session() as session:
+        model(PROMPT, past_key_values=session)
+        with pytest.raises(BadInput, match="from the first call on"):
+            model(PROMPT[:, :1], past_key_values=session, output_hidden_states=True)
+
+
+@torch.inference_mode()
+def test_a_session_forks_and_is_resumed(model: Any, whole: Any, swarm: BackgroundSwarm) -> None:
+    """B14: two ends of one conversation, and a third after everything was freed."""
+    ends = [torch.tensor([[7, 8]]), torch.tensor([[9, 10, 11]])]
+    expected = [whole(torch.cat([PROMPT, end], dim=1)).logits[:, 5:] for end in ends]
+    with model.inference_session(max_length=16) as session:
+        model(PROMPT, past_key_values=session)
+        fork = session.fork()
+        assert fork.position == 5
+        for one, end, logits in zip((session, fork), ends, expected, strict=True):
+            assert torch.allclose(model(end, past_key_values=one).logits, logits, atol=1e-3)
+    with model.inference_session(resume=fork):
+        fork.position = 5
+    swarm.wait_nothing_leased()
+    with model.inference_session(resume=session) as again:
+        again.position = 5
+        assert torch.allclose(model(ends[1], past_key_values=again).logits, expected[1], atol=1e-3)
+    with pytest.raises(BadInput, match="other blocks"), model.blocks[:2].inference_session(resume=session):
+        pass
+
+
+@torch.inference_mode()
+def test_blocks_have_sessions_of_their_own(model: Any, whole: Any) -> None:
+    """A2, A5: a long step and short ones through a slice, which crosses two nodes."""
+    hidden = torch.randn(1, 133, whole.config.hidden_size)
+    with model.blocks[1:3].inference_session(max_length=133) as session:
+        steps = [session.step(hidden[:, :129])]
+        steps += [session.step(hidden[:, i : i + 1]) for i in range(129, 133)]
+        assert session.position == 133
+    assert torch.allclose(torch.cat(steps, dim=1), model.blocks[1:3](hidden), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_a_path_of_our_own_through_the_blocks(model: Any, whole: Any) -> None:
+    """Blocks one by one, with a look at what is between them."""
+    hidden = model.get_input_embeddings()(PROMPT)
+    states = whole(PROMPT, output_hidden_states=True).hidden_states
+    for block_index, block in enumerate(model.blocks):
+        assert torch.allclose(hidden, states[block_index], atol=1e-3)
+        hidden = block(hidden)
+
+
+@torch.inference_mode()
+def test_the_model_without_its_head(swarm: BackgroundSwarm, tiny_llama: Path) -> None:
+    base = AutoDistributedModel.from_pretrained(
+        str(tiny_llama), join=swarm.address, listen=Address("127.0.0.1", 0)
+    )
+    here = AutoModel.from_pretrained(tiny_llama, dtype=torch.float32).eval()
+    assert torch.allclose(base(PROMPT).last_hidden_state, here(PROMPT).last_hidden_state, atol=1e-3)
+    assert base.config.num_hidden_layers == 4
+    base.close()
+
+
+def test_a_head_of_classes_is_trained_here(swarm: BackgroundSwarm, tiny_llama: Path) -> None:
+    model = AutoDistributedModelForSequenceClassification.from_pretrained(
+        str(tiny_llama), join=swarm.address, listen=Address("127.0.0.1", 0), num_labels=3
+    )
+    assert [name for name, weight in model.named_parameters() if weight.requires_grad] == ["score.weight"]
+    ids = torch.tensor([[5, 6, 7, 0], [9, 10, 11, 12]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    out = model(ids, attention_mask=mask, labels=torch.tensor([0, 2]), use_cache=False)
+    assert out.logits.shape == (2, 3)
+    out.loss.backward()
+    assert model.score.weight.grad.abs().sum() > 0
+    model.close()
+
+
+def test_the_configuration_is_that_of_the_architecture(tiny_llama: Path) -> None:
+    config = AutoDistributedConfig.from_pretrained(str(tiny_llama), num_labels=7)
+    assert (config.model_type, config.num_hidden_layers, config.num_labels) == ("llama", 4, 7)
 
 
 @torch.inference_mode()
