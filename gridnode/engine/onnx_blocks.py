@@ -50,7 +50,7 @@ class BlockBuilder:
     checkpoint: Checkpoint
     quantization: QuantFormat
     max_positions: int
-    """Rows of the rotary tables: the longest session."""
+    """Rows of the rotary tables: the longest session and its padding."""
 
     on_block: Callable[[], None] = lambda: None
     """Called after each block that was added."""
@@ -58,13 +58,18 @@ class BlockBuilder:
     def span_graph(self, span: Span) -> OnnxGraph:
         """Return the graph of `span`: hidden states and KV buffers in, hidden states out.
 
-        Inputs: `hidden` `[batch, tokens, hidden_size]`, `seqlens_k` `[batch]` (tokens in the cache after
-        the step, less one), `total_tokens` `[1]`, and for each block `key.N` and `value.N`
+        Inputs: `hidden` `[batch, tokens, hidden_size]`, `padding` `[6]` (of `Pad`: rows that the attention
+        gets behind the tokens), `num_tokens` `[1]`, `seqlens_k` `[batch]` (tokens in the cache after
+        the step and its padding, less one), `total_tokens` `[1]`, and for each block `key.N` and `value.N`
         `[batch, kv_heads, max_tokens, head_dim]`, which the step writes in place.
         """
         facts = self.checkpoint.facts
         graph = OnnxGraph(folder=cache_dir())
         hidden = graph.add_input("hidden", "float32", ["batch", "tokens", facts.hidden_size])
+        graph.add_input("padding", "int64", [6])
+        graph.add_input("num_tokens", "int64", [1])
+        graph.constant("first_token", np.array([0], dtype=np.int64))
+        graph.constant("tokens_axis", np.array([1], dtype=np.int64))
         graph.add_input("seqlens_k", "int32", ["batch"])
         graph.add_input("total_tokens", "int32", [1])
         cosines, sines = rotary_tables(
@@ -110,7 +115,7 @@ class BlockBuilder:
         prefix = f"model.layers.{block_index}."
         normed, residual = self._norm(graph, residual, added, f"{prefix}input_layernorm.weight")
         products = self._block_products(graph, block_index)
-        qkv = products(normed, "qkv")
+        [qkv] = graph.add("Pad", [products(normed, "qkv"), "padding"])
         kv_shape: list[int | str] = ["batch", facts.num_kv_heads, "max_tokens", facts.head_dim]
         key = graph.add_input(f"key.{block_index}", "float32", kv_shape)
         value = graph.add_input(f"value.{block_index}", "float32", kv_shape)
@@ -126,6 +131,7 @@ class BlockBuilder:
         )
         for name, output in ((f"new_key.{block_index}", new_key), (f"new_value.{block_index}", new_value)):
             graph.name_output(output, name, "float32", kv_shape)
+        [attended] = graph.add("Slice", [attended, "first_token", "num_tokens", "tokens_axis"])
         attended = products(attended, "o")
         normed, residual = self._norm(graph, residual, attended, f"{prefix}post_attention_layernorm.weight")
         gate, up = self._halves(graph, products(normed, "gate_up"), block_index)

@@ -22,7 +22,12 @@ from gridnode.engine.executor import Array
 _OPSET = 21
 _IR_VERSION = 10
 _CONTRIB = "com.microsoft"
-_TYPES = {"uint8": TensorProto.UINT8, "float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
+_TYPES = {
+    "uint8": TensorProto.UINT8,
+    "float32": TensorProto.FLOAT,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+}
 # Activations of quantized products in 8 bits: what makes them fast on processors with integer dot products.
 _ACCURACY_INT8 = 4
 

@@ -19,6 +19,10 @@ from gridnode.errors import BadInput, NoCapacity
 
 # Routes with overlapping spans use parts of ours; each part is a graph of its own, with its packed weights.
 MAX_GRAPHS = 3
+# The attention takes rows in tiles, whose size depends on the model and the processor. A tile of one row goes
+# through another kernel, which sums in another order. Tiles are even: an even number of rows leaves none.
+_ROWS_MULTIPLE = 2
+_MAX_PADDING_TOKENS = _ROWS_MULTIPLE - 1
 
 
 class _RowCache:
@@ -36,9 +40,12 @@ class _RowCache:
 
     def run(self, hidden: Array, position: int) -> Array:
         """Return `hidden` (`[1, tokens, hidden_size]`) behind the last block."""
-        total = position + hidden.shape[1]
+        padding = -hidden.shape[1] % _ROWS_MULTIPLE
+        total = position + hidden.shape[1] + padding
         result = np.empty_like(hidden)
         self.binding.bind_cpu_input("hidden", hidden)
+        self.binding.bind_cpu_input("padding", np.array([0, 0, 0, 0, padding, 0], dtype=np.int64))
+        self.binding.bind_cpu_input("num_tokens", np.array([hidden.shape[1]], dtype=np.int64))
         self.binding.bind_cpu_input("seqlens_k", np.array([total - 1], dtype=np.int32))
         self.binding.bind_cpu_input("total_tokens", np.array([total], dtype=np.int32))
         self.binding.bind_ortvalue_output("result", onnxruntime.OrtValue.ortvalue_from_numpy(result))
@@ -59,7 +66,9 @@ class OnnxCache:
         self.span = span
         self.batch = batch
         self.max_tokens = shape[1]
-        self._rows = [_RowCache(graph, span, (1, *shape)) for _ in range(batch)]
+        kv_heads, max_tokens, head_dim = shape
+        buffer_shape = (1, kv_heads, max_tokens + _MAX_PADDING_TOKENS, head_dim)
+        self._rows = [_RowCache(graph, span, buffer_shape) for _ in range(batch)]
 
     def run(self, hidden: Array, position: int) -> Array:
         """Return `hidden` (`[batch, tokens, hidden_size]`) behind the last block."""
@@ -70,6 +79,9 @@ class OnnxCache:
 
 class OnnxSpan:
     """A `gridnode.engine.executor.SpanExecutor` on ONNX Runtime.
+
+    On quantized weights the bits of a token's hidden states depend on the tokens before it, and not on how
+    they were cut into steps: a replay may cut them otherwise, and a step may verify draft tokens.
 
     Args:
         max_positions: Longest session, in tokens.
@@ -97,7 +109,9 @@ class OnnxSpan:
         self._facts = checkpoint.facts
         self._num_threads = num_threads or os.cpu_count() or 1
         self._builder = BlockBuilder(
-            checkpoint=checkpoint, quantization=quantization, max_positions=max_positions
+            checkpoint=checkpoint,
+            quantization=quantization,
+            max_positions=max_positions + _MAX_PADDING_TOKENS,
         )
         self._graphs: OrderedDict[Span, onnxruntime.InferenceSession] = OrderedDict()
         self._embeddings: Array | None = None

@@ -95,6 +95,39 @@ def test_a_lower_position_rolls_the_cache_back(tiny_llama: Path) -> None:
     assert np.abs(chain.run(TOKENS[:, 12:], 12) - expected[:, 12:]).max() < 1e-3
 
 
+# Pieces whose lengths leave every rest, those of one token, and some one token longer than tiles.
+CUTS = {
+    "one piece": [146],
+    "one by one": [3, *[1] * 143],
+    "small": [1, 2, 3, 4, 5, 7, 8, 16, 33, 1, 1, 65],
+    "a tile and one": [129, 1, 2, 1, 13],
+    "drafts": [5, *[4, 1, 3, 2, 5] * 9, 6],
+}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("quantization", [QuantFormat.INT8, QuantFormat.INT4], ids=["int8", "int4"])
+def test_the_bits_of_a_token_do_not_depend_on_how_tokens_are_cut_into_steps(
+    quantization: QuantFormat, family: str, tmp_path: Path
+) -> None:
+    """What verifying draft tokens, and replaying a session in other pieces, both build on."""
+    path = tiny_models.make_model(tmp_path / family, family)
+    executors = spans(path, CUT, quantization)
+    token_ids = np.random.default_rng(2).integers(0, 250, (1, 146))
+    found = {}
+    for name, cut in CUTS.items():
+        assert sum(cut) == 146
+        chain, position, pieces = Chain(executors, max_tokens=146), 0, []
+        for length in cut:
+            pieces.append(chain.run(token_ids[:, position : position + length], position))
+            position += length
+        found[name] = np.concatenate(pieces, axis=1)
+    expected = found.pop("one piece")
+    assert {name: np.array_equal(logits, expected) for name, logits in found.items()} == dict.fromkeys(
+        found, True
+    )
+
+
 def test_rows_of_a_batch_do_not_touch_each_other(tiny_llama: Path) -> None:
     executors = spans(tiny_llama, CUT)
     rows = np.random.default_rng(1).integers(0, 250, (2, 12))
