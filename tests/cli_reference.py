@@ -37,6 +37,7 @@ RECORDS: dict[str, tuple[type, ...]] = {
     "pause": (json_records.Resting,),
     "peers": (status_records.Peers,),
     "ping": (json_records.Pong,),
+    "score": (json_records.ScoredLine,),
     "ps": (status_records.Loaded,),
     "pull": (json_records.PulledModel,),
     "resume": (json_records.Resting,),

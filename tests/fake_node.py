@@ -18,6 +18,7 @@ from gridnode.control.answer_schema import (
     Started,
 )
 from gridnode.control.history import Activity, Sample, Work
+from gridnode.control.score_schema import AnswerScore, Scored, ScoreRequest, TextScore
 from gridnode.control.status_schema import (
     EngineStatus,
     ModelStatus,
@@ -223,8 +224,28 @@ class FakeNode:
         count = len(request.texts) + len(request.token_ids)
         return Embedded(model="tiny", vectors=((0.6, 0.8),) * count, prompt_tokens=5 * count)
 
+    async def score(self, request: ScoreRequest) -> Scored:
+        if self.error:
+            raise self.error
+        return Scored(model="tiny", scores=tuple(_score(text, request.answers) for text in request.texts))
+
     async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
         if self.error:
             raise self.error
         text = request.prompt + "".join(message.content for message in request.messages)
         return (*request.token_ids, *text.encode())
+
+
+def _score(text: str, answers: tuple[str, ...]) -> TextScore:
+    """The longer, the less probable."""
+    if not text:
+        return TextScore(log_likelihood=0.0, num_tokens=0, problem="a text without tokens")
+    sums = [-float(len(answer)) for answer in answers]
+    return TextScore(
+        log_likelihood=max(sums, default=-float(len(text))),
+        num_tokens=len(text),
+        answers=tuple(
+            AnswerScore(answer=answer, log_likelihood=total, probability=1 / len(answers))
+            for answer, total in zip(answers, sums, strict=True)
+        ),
+    )

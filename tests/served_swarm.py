@@ -62,12 +62,16 @@ class ServedSwarm:
     def kill_worker(self, short: str) -> None:
         """Kill the engine worker of the node with a short id in the middle of whatever it does."""
 
-        async def find() -> int:
-            found = [node.status() for node in self.swarm.nodes if node.status().short == short]
-            assert found[0].engine.pid is not None
-            return found[0].engine.pid
+        async def kill() -> None:
+            self.kill_worker_here(short)
 
-        os.kill(self.run(find()), signal.SIGKILL)
+        self.run(kill())
+
+    def kill_worker_here(self, short: str) -> None:
+        """The same in the swarm's event loop."""
+        (found,) = (node.status() for node in self.swarm.nodes if node.status().short == short)
+        assert found.engine.pid is not None
+        os.kill(found.engine.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

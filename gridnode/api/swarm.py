@@ -18,6 +18,7 @@ from gridnode.control.answer_schema import (
     GenerateRequest,
 )
 from gridnode.control.client import ControlClient
+from gridnode.control.score_schema import ScoreRequest, TextScore
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import parse_address
 from gridnode.core.sampling import SamplingParams
@@ -97,6 +98,21 @@ class Swarm:
             GridError: what the swarm cannot do.
         """
         return await self._client.embed(EmbedRequest(model=model, texts=texts))
+
+    async def score(
+        self, *texts: str, answers: Sequence[str] = (), raw: bool = False, model: str = ""
+    ) -> tuple[TextScore, ...]:
+        """Return how probable each of `texts` is, or each of `answers` to it.
+
+        Args:
+            raw: Put the answers right behind the text, instead of asking it by the chat template.
+
+        Raises:
+            NotRunning: no node answers.
+            GridError: what the swarm cannot do.
+        """
+        request = ScoreRequest(texts=texts, answers=tuple(answers), raw=raw, model=model)
+        return (await self._client.score(request)).scores
 
     async def status(self) -> NodeStatus:
         """Return what the node knows of the swarm: peers, models, routes.

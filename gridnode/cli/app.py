@@ -25,6 +25,7 @@ from gridnode.cli.ps_command import ps
 from gridnode.cli.pull_command import pull
 from gridnode.cli.rm_command import rm
 from gridnode.cli.run_command import run
+from gridnode.cli.score_command import score
 from gridnode.cli.show_command import show
 from gridnode.cli.status_command import status
 from gridnode.cli.top_command import top
@@ -54,7 +55,7 @@ _COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "top": top,
         "monitor": monitor,
     },
-    "Asking": {"run": run, "chat": chat, "demo": demo},
+    "Asking": {"run": run, "chat": chat, "score": score, "demo": demo},
     "Models": {"models": models, "list": list_models, "show": show, "pull": pull, "rm": rm},
     "Settings": {"completion": completion, "version": version},
 }

@@ -214,3 +214,24 @@ class Pong:
 
     problem: str
     """Why there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredLine:
+    """One line of `score`."""
+
+    line: int
+    """Counted from 1, empty ones included."""
+
+    text: str
+    log_likelihood: float | None
+    """Natural logarithm; with `--answers` that of the most probable one. Null if there is no score."""
+
+    num_tokens: int
+    """Tokens that were judged."""
+
+    answers: dict[str, float]
+    """With `--answers`: the probability of each among them."""
+
+    problem: str
+    """Why there is no score."""

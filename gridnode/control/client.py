@@ -24,6 +24,7 @@ from gridnode.control.answer_schema import (
 from gridnode.control.client_key import client_key
 from gridnode.control.door_errors import ErrorAnswer, ErrorBody, restore_error
 from gridnode.control.readiness import Readiness
+from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.control.server_sent import EventReader
 from gridnode.control.status_schema import NodeStatus, PauseRequest, Reachable
 from gridnode.core.addresses import Address, at_home, is_unspecified
@@ -92,6 +93,16 @@ class ControlClient:
         """
         async with self._open("POST", "/api/v1/embed", msgspec.json.encode(request)) as response:
             return _decode(await self._checked(response), Embedded)
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Return how probable texts are. Cancelling cancels the work.
+
+        Raises:
+            NotRunning: no node answers.
+            GridError: as `NodeControl.score`.
+        """
+        async with self._open("POST", "/api/v1/score", msgspec.json.encode(request)) as response:
+            return _decode(await self._checked(response), Scored)
 
     async def pause(self, request: PauseRequest) -> NodeStatus:
         """Let the node serve no blocks for a while; return its new status.

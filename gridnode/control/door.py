@@ -32,6 +32,7 @@ from gridnode.control.pause_routes import make_pause_routes
 from gridnode.control.petals.routes import make_petals_routes
 from gridnode.control.readiness import Readiness, readiness
 from gridnode.control.refusals import refuse_at
+from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
 from gridnode.control.status_schema import NodeStatus
@@ -89,6 +90,13 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
             raise BadInput(f"the request cannot be used: {exc}") from exc
         return json_response(await control.embed(wanted))
 
+    async def score(request: Request) -> Response:
+        try:
+            wanted = msgspec.json.decode(await read_body(request), type=ScoreRequest)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            raise BadInput(f"the request cannot be used: {exc}") from exc
+        return json_response(await control.score(wanted))
+
     return [
         Operation("GET", "/health", health, summary="Tell that the process lives", answer=dict[str, bool]),
         Operation("GET", "/ready", ready, summary="Tell whether the node does its work", answer=Readiness),
@@ -109,6 +117,14 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
             summary="Turn texts into vectors",
             body=EmbedRequest,
             answer=Embedded,
+        ),
+        Operation(
+            "POST",
+            "/api/v1/score",
+            score,
+            summary="Tell how probable texts are, or answers to them",
+            body=ScoreRequest,
+            answer=Scored,
         ),
         *make_openai_routes(control),
         *make_anthropic_routes(control),

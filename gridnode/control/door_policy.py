@@ -36,6 +36,7 @@ _CHAT_PATHS = frozenset(
         "/api/v1/embed",
         "/api/v1/generate",
         "/api/v1/run",
+        "/api/v1/score",
         "/api/v1/version",
         "/api/v2/generate",
     }

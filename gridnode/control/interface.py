@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import History
+from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.control.status_schema import NodeStatus, PauseRequest
 
 
@@ -62,6 +63,14 @@ class NodeControl(Protocol):
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """Return a vector for each text of `request`. Cancelling frees the leases at once.
+
+        Raises:
+            GridError: as `generate`.
+        """
+        ...
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Return how probable the texts of `request` are. Cancelling frees the leases at once.
 
         Raises:
             GridError: as `generate`.

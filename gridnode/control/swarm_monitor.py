@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import Activity, History, Sample, Work
 from gridnode.control.interface import NodeControl
+from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.control.status_schema import NodeStatus, PauseRequest, PeerStatus
 from gridnode.errors import GridError, PeerLost
 
@@ -74,6 +75,10 @@ class SwarmMonitor:
     def resume(self) -> None:
         """See `NodeControl.resume`."""
         self._control.resume()
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """See `NodeControl.score`."""
+        return await self._control.score(request)
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """See `NodeControl.embed`."""

@@ -162,6 +162,9 @@ class Engine:
         results = self._executor.compute(steps)
         compute_s = time.perf_counter() - started_at
         for run, step, result in zip(runs, steps, results, strict=True):
+            if result is not None and run.request.output == "likelihoods":
+                judged = run.request.history[run.done_tokens : run.done_tokens + _num_tokens(step)]
+                result = log_likelihoods(result[0], judged)[None]
             run.compute_s += compute_s
             run.done_tokens += _num_tokens(step)
             if result is not None:
@@ -204,6 +207,8 @@ class Engine:
         reaches_head = lease.span.end == self._facts.num_blocks and self._executor.has_head
         if request.output not in ("none", "hidden") and not reaches_head:
             raise BadInput(f"{request.output} asked of blocks {lease.span}, which end before the head")
+        if request.output == "likelihoods" and values.shape[:2] != (1, len(request.history)):
+            raise BadInput(f"likelihoods of {len(request.history)} tokens asked behind {values.shape} tokens")
         if request.history and max(request.history) >= self._facts.vocab_size:
             raise BadInput(f"history outside 0..{self._facts.vocab_size}: {max(request.history)}")
         self._check_result_size(request, values)
@@ -237,7 +242,8 @@ class Engine:
     def _next_chunk(self, run: StepRun) -> SpanStep:
         """Return the next piece of a step; pieces bound the memory, and let others have their turn."""
         assert run.values is not None
-        wanted = Output.LOGITS if run.request.output == "token" else Output(run.request.output)
+        chosen = {"token": Output.LOGITS, "likelihoods": Output.ALL_LOGITS}
+        wanted = chosen.get(run.request.output) or Output(run.request.output)
         chunk = run.values[:, run.done_tokens : run.done_tokens + self._config.prefill_chunk_tokens]
         is_last = run.done_tokens + chunk.shape[1] == run.num_tokens
         return SpanStep(
@@ -265,6 +271,15 @@ def _num_tokens(step: SpanStep) -> int:
     given = step.hidden if step.token_ids is None else step.token_ids
     assert given is not None
     return int(given.shape[1])
+
+
+def log_likelihoods(logits: Array, judged: Sequence[int]) -> Array:
+    """Return the log-probability that each row of `logits` gives to the token of `judged` at its place."""
+    exact = logits.astype(np.float64)
+    peak = exact.max(axis=-1)
+    total = peak + np.log(np.exp(exact - peak[:, None]).sum(axis=-1))
+    found: Array = (exact[np.arange(len(judged)), list(judged)] - total).astype(np.float32)
+    return found
 
 
 def measure_decode_block_s(executor: SpanExecutor, hidden_size: int) -> float:

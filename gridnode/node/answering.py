@@ -7,11 +7,13 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
+from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.errors import BadInput, ContextFull
 from gridnode.node.embedding import embed_tokens
 from gridnode.node.model_access import ModelAccess
 from gridnode.node.opening import Opening
 from gridnode.node.prompting import prompt_tokens
+from gridnode.node.scoring import Scorer
 from gridnode.node.waiting_line import WaitingLine
 
 
@@ -77,6 +79,13 @@ class Answering:
             opener = self._models.opener(model, num_blocks, max_tokens=len(token_ids))
             vectors.append(tuple((await embed_tokens(opener, token_ids)).tolist()))
         return Embedded(model=model.name, vectors=tuple(vectors), prompt_tokens=sum(map(len, given)))
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Return how probable the texts of `request` are."""
+        model, num_blocks = await self._models.resolve(request.model)
+        self._models.route(model, num_blocks)  # while there is none, nobody may have the tokenizer either
+        scorer = Scorer(self._models, model, num_blocks, await self._models.codec(model))
+        return Scored(model=model.name, scores=await scorer.score(request))
 
     async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
         """Return the token ids of the prompt of `request`."""

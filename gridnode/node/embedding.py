@@ -9,10 +9,9 @@ import numpy as np
 
 from gridnode.core.sampling import FloatArray
 from gridnode.engine.arrays import to_array
-from gridnode.errors import PeerLost, PeerRefused
-from gridnode.node.lasting_session import FAILOVER_DEADLINE_S
 from gridnode.node.remote_session import RemoteSession
-from gridnode.node.session_opener import SessionOpener, is_survivable
+from gridnode.node.restarting import restarting
+from gridnode.node.session_opener import SessionOpener
 from gridnode.wire.messages import StepKind
 from gridnode.wire.tensors import TensorHeader
 
@@ -27,23 +26,9 @@ async def embed_tokens(opener: SessionOpener, token_ids: Sequence[int]) -> Float
         NoCapacity: there is no route, or none with room.
         PeerRefused, PeerLost: a hop failed in a way that no other could mend.
     """
-    deadline: float | None = None
-    while True:
-        session: RemoteSession | None = None
-        try:
-            session = await opener.open(deadline=deadline)
-            mean = await _mean_hidden(session, token_ids)
-            result: FloatArray = mean / max(float(np.linalg.norm(mean)), 1e-12)
-            return result
-        except (PeerRefused, PeerLost) as exc:
-            now = asyncio.get_running_loop().time()
-            deadline = deadline or now + FAILOVER_DEADLINE_S
-            if not is_survivable(exc) or now >= deadline:
-                raise
-            opener.note_failure(exc)
-        finally:
-            if session is not None:
-                await session.aclose()
+    mean = await restarting(opener, lambda session: _mean_hidden(session, token_ids))
+    result: FloatArray = mean / max(float(np.linalg.norm(mean)), 1e-12)
+    return result
 
 
 async def _mean_hidden(session: RemoteSession, token_ids: Sequence[int]) -> FloatArray:

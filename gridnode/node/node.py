@@ -14,6 +14,7 @@ from gridnode import __version__
 from gridnode.config import NodeConfig
 from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import History
+from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.control.status_schema import NodeStatus, PauseRequest
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState
@@ -220,6 +221,10 @@ class Node:
         if peer.peer_id == self.peer_id:
             return 0.0
         return await (await self.links.connect(peer.peer_id, peer.announcement.addresses)).ping()
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        """Return how probable texts are; see `NodeControl.score`."""
+        return await self._answering.score(request)
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """Return a vector for each text; see `NodeControl.embed`."""

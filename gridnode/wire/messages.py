@@ -45,8 +45,12 @@ PeerIdField = Annotated[PeerId, Meta(min_length=PEER_ID_BYTES, max_length=PEER_I
 SessionIdField = Annotated[SessionId, Meta(min_length=SESSION_ID_BYTES, max_length=SESSION_ID_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
-Output = Literal["none", "hidden", "normed", "token", "logits", "all_logits"]
-"""What the last hop answers for a step; `normed` are hidden states behind the final norm."""
+Output = Literal["none", "hidden", "normed", "token", "logits", "all_logits", "likelihoods"]
+"""What the last hop answers for a step.
+
+`normed` are hidden states behind the final norm; `likelihoods` the natural logarithm of the probability of
+each token of `Step.history` behind the token of the step at the same place, float32, `[1, tokens]`.
+"""
 
 
 class MessageType(IntEnum):
@@ -188,7 +192,7 @@ class Step(TypedMessage):
     output: Output
     tensor: TensorHeader
     history: Annotated[tuple[Count, ...], Meta(max_length=4096)] = ()
-    """Token ids of the session, sent only if the sampling of the last hop needs them."""
+    """Token ids of the session, sent only if the sampling of the last hop needs them; or those to judge."""
 
     trace: Annotated[tuple[HopTrace, ...], Meta(max_length=MAX_HOPS)] = ()
 
