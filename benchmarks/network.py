@@ -22,6 +22,7 @@ import psutil
 
 from gridnode.core.addresses import Address
 from gridnode.net.identity import Identity
+from gridnode.net.lane_stream import LaneStream
 from gridnode.net.quic import QuicTransport
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.units import KIB, MIB
@@ -159,12 +160,13 @@ async def serve_quic(pipe: Pipe, settings: QuicSettings) -> None:
 
 
 async def measure_quic(
-    port: int, plan: Plan, cpu_s: Callable[[], float], settings: QuicSettings
+    port: int, plan: Plan, cpu_s: Callable[[], float], settings: QuicSettings, *, over_tcp: bool
 ) -> Measurement:
-    """Measure QUIC."""
+    """Measure a stream of QUIC, or a lane."""
     transport = QuicTransport(Identity.generate(), LOOPBACK, settings=settings)
     connection = await transport.dial(Address(LOOPBACK.host, port), peer_id=None, timeout_s=10)
-    stream = await connection.open_stream()
+    stream = await (connection.open_lane() if over_tcp else connection.open_stream())
+    assert isinstance(stream, LaneStream) is over_tcp
     result = await measure(stream.send, stream.receive, plan, cpu_s)
     stream.finish()
     await stream.receive()
@@ -183,8 +185,8 @@ def cpu_of(pid: int) -> float:
     return times.user + times.system
 
 
-def measure_row(settings: QuicSettings | None, plan: Plan) -> Measurement:
-    """Measure one row once: QUIC with `settings`, or TCP."""
+def measure_row(settings: QuicSettings | None, plan: Plan, *, over_tcp: bool) -> Measurement:
+    """Measure one row once: QUIC with `settings` or a lane of it, or plain TCP."""
     context = multiprocessing.get_context("spawn")
     pipe, far_pipe = context.Pipe()
     server = context.Process(target=server_main, args=(far_pipe, settings))
@@ -193,7 +195,7 @@ def measure_row(settings: QuicSettings | None, plan: Plan) -> Measurement:
     client = (
         measure_tcp(port, plan, lambda: cpu_of(pid))
         if settings is None
-        else measure_quic(port, plan, lambda: cpu_of(pid), settings)
+        else measure_quic(port, plan, lambda: cpu_of(pid), settings, over_tcp=over_tcp)
     )
     result = asyncio.run(client)
     server.join()
@@ -223,10 +225,12 @@ def main() -> None:
         rows[f"QUIC, datagrams of {size_bytes} B"] = QuicSettings(
             loopback_datagram_bytes=size_bytes, congestion_control=arguments.congestion
         )
+    lane = "lane, TLS over TCP"
+    rows[lane] = QuicSettings()
     results: dict[str, list[Measurement]] = {name: [] for name in rows}
     for _ in range(plan.rounds):
         for name, settings in rows.items():
-            results[name].append(measure_row(settings, plan))
+            results[name].append(measure_row(settings, plan, over_tcp=name == lane))
     print(f"{'':28} {'8 KiB echo, ms':>16} {'64 KiB echo, ms':>16} {'bulk':>8} {'CPU':>8}")
     print(f"{'':28} {'p50':>8}{'p99':>8} {'p50':>8}{'p99':>8} {'MB/s':>8} {'s/GB':>8}")
     for name, measured in results.items():

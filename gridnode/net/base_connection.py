@@ -54,7 +54,8 @@ class BaseConnection:
     def _closed_by_us(self) -> ConnectionClosed:
         return ConnectionClosed(f"the connection to node {short(self.peer_id)} was closed by this side")
 
-    def _add_stream(self, stream_id: int, stream: FramedStream, *, is_ours: bool) -> None:
+    def adopt_stream(self, stream_id: int, stream: FramedStream, *, is_ours: bool) -> None:
+        """Let `stream` end with this connection, and be accepted here if the peer opened it."""
         self._streams[stream_id] = stream
         if not is_ours:
             self._accepted.put(stream)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
@@ -18,6 +18,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
 from gridnode.errors import ConnectionClosed, GridError, ProtocolError
+from gridnode.net.framed_stream import FramedStream
 from gridnode.net.handshake_limit import HandshakeLimit
 from gridnode.net.quic_connection import QuicConnection, now_s
 from gridnode.net.quic_settings import QuicSettings
@@ -35,6 +36,9 @@ _PACKET_TYPE = 0x30
 _INITIAL = 0x00
 _KEEP_ALIVE_INTERVAL_S = 1.0
 
+LaneOpener = Callable[[QuicConnection], Awaitable[FramedStream | None]]
+"""Opens a stream beside a connection, or returns None if that cannot be now."""
+
 RawHook = Callable[[bytes, SocketAddress], None]
 """Takes a packet whose first byte is below 0x40, and where it came from."""
 
@@ -50,12 +54,14 @@ class Endpoint:
         client: QuicConfiguration,
         settings: QuicSettings,
         on_connection: Callable[[QuicConnection], None],
+        open_lane: LaneOpener,
         on_raw: RawHook | None = None,
     ) -> None:
         self._server = server
         self._client = client
         self._settings = settings
         self._on_connection = on_connection
+        self._open_lane = open_lane
         self._on_raw = on_raw
         self._loop = asyncio.get_running_loop()
         self._limit = HandshakeLimit(
@@ -134,6 +140,10 @@ class Endpoint:
         connection = self._by_id.pop(connection_id, None)
         if connection is not None:
             self._connections[connection].discard(connection_id)
+
+    async def open_lane(self, connection: QuicConnection) -> FramedStream | None:
+        """Return a stream to the same peer over TCP, or None if there can be none now."""
+        return await self._open_lane(connection)
 
     def forget(self, connection: QuicConnection) -> None:
         """Take everything of `connection` out of the tables."""

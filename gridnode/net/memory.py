@@ -227,6 +227,10 @@ class MemoryConnection(BaseConnection):
         stream_id, self._next_stream_id = self._next_stream_id, self._next_stream_id + 2
         return self._make_stream(stream_id, is_ours=True)
 
+    async def open_lane(self) -> MemoryStream:
+        """Open a stream; nothing is faster than memory."""
+        return await self.open_stream()
+
     async def aclose(self) -> None:
         """Close the connection and all its streams. Safe to call more than once."""
         self.end(self._closed_by_us())
@@ -274,7 +278,7 @@ class MemoryConnection(BaseConnection):
 
     def _make_stream(self, stream_id: int, *, is_ours: bool) -> MemoryStream:
         stream = MemoryStream(self, stream_id)
-        self._add_stream(stream_id, stream, is_ours=is_ours)
+        self.adopt_stream(stream_id, stream, is_ours=is_ours)
         return stream
 
 

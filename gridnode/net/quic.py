@@ -16,6 +16,7 @@ from gridnode.net.congestion import register
 from gridnode.net.endpoint import CONNECTION_ID_BYTES, Endpoint, RawHook
 from gridnode.net.framed_stream import CloseCode
 from gridnode.net.identity import Identity
+from gridnode.net.lanes import Lanes
 from gridnode.net.mailbox import Mailbox
 from gridnode.net.quic_connection import ALPN, QuicConnection
 from gridnode.net.quic_settings import QuicSettings
@@ -59,7 +60,11 @@ class QuicTransport:
             client=_configuration(identity, settings, is_client=True),
             settings=settings,
             on_connection=self._accept_later,
+            open_lane=lambda connection: self._lanes.open(connection),
             on_raw=on_raw,
+        )
+        self._lanes = Lanes(
+            identity, Address(bind.host, self.address.port), settings, find=self._connection_to
         )
 
     @property
@@ -95,6 +100,16 @@ class QuicTransport:
         error = ConnectionClosed("this node closed its network socket")
         self._accepted.close(error)
         self.endpoint.close(error)
+        await self._lanes.aclose()
+
+    def _connection_to(self, peer_id: PeerId) -> QuicConnection | None:
+        """Return the connection that both ends choose, if there are two: its client has the smaller id."""
+
+        def client_id(connection: QuicConnection) -> PeerId:
+            return self._peer_id if connection.is_client else connection.peer_id
+
+        known = (link for link in self.endpoint.connections if link.is_established)
+        return min((link for link in known if link.peer_id == peer_id), key=client_id, default=None)
 
     def _accept_later(self, connection: QuicConnection) -> None:
         if len(self._accepted) >= self._settings.max_waiting_connections:

@@ -23,7 +23,12 @@ from gridnode.net.aioquic_private import PeerQuic
 from gridnode.net.base_connection import BaseConnection
 from gridnode.net.certificate import peer_id_of
 from gridnode.net.close_reason import TlsAlert, explain_close
-from gridnode.net.framed_stream import MAX_UNACKED_CONNECTION_BYTES, MAX_UNACKED_STREAM_BYTES, CloseCode
+from gridnode.net.framed_stream import (
+    MAX_UNACKED_CONNECTION_BYTES,
+    MAX_UNACKED_STREAM_BYTES,
+    CloseCode,
+    FramedStream,
+)
 from gridnode.net.pings import Pings
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.quic_stream import QuicStream
@@ -56,6 +61,10 @@ class PacketCarrier(Protocol):
 
     def unroute(self, connection_id: bytes) -> None:
         """Ignore packets for `connection_id`."""
+        ...
+
+    async def open_lane(self, connection: QuicConnection) -> FramedStream | None:
+        """Return a stream to the same peer over TCP, or None if there can be none now."""
         ...
 
     def forget(self, connection: QuicConnection) -> None:
@@ -141,6 +150,11 @@ class QuicConnection(BaseConnection):
             )
         self.quic.send_stream_data(stream_id, b"")  # takes the number
         return self._make_stream(stream_id, is_ours=True)
+
+    async def open_lane(self) -> FramedStream:
+        """Open a stream on TCP if that works, else on QUIC; see `gridnode.net.transport.Connection`."""
+        self._raise_if_gone()
+        return await self._carrier.open_lane(self) or await self.open_stream()
 
     async def aclose(self) -> None:
         """Close the connection and all its streams. Safe to call more than once."""
@@ -278,7 +292,7 @@ class QuicConnection(BaseConnection):
 
     def _make_stream(self, stream_id: int, *, is_ours: bool) -> QuicStream:
         stream = QuicStream(self, stream_id, peer=short(self.peer_id))
-        self._add_stream(stream_id, stream, is_ours=is_ours)
+        self.adopt_stream(stream_id, stream, is_ours=is_ours)
         return stream
 
     # --- sending and timers ---

@@ -1,4 +1,4 @@
-"""What every transport offers: QUIC, the in-memory one of the tests, and later the LAN lane.
+"""What every transport offers: QUIC with its lanes, and the in-memory one of the tests.
 
 The same contract tests run on all of them (`tests/integration/test_transport_contract.py`).
 """
@@ -116,6 +116,14 @@ class Connection(Protocol):
             ConnectionClosed: this side closed the connection.
             NoCapacity: all streams that the peer allows are open.
             PeerLost: the peer or the network ended the connection.
+        """
+        ...
+
+    async def open_lane(self) -> Stream:
+        """Open a stream for much data or many small steps: the fastest kind that the way to the peer allows.
+
+        Raises:
+            ConnectionClosed, NoCapacity, PeerLost: as `open_stream`.
         """
         ...
 

@@ -327,7 +327,7 @@ class BlockServer:
         try:
             if session.push is None:
                 connection = await self._links.connect(next_hop.peer_id, next_hop.addresses)
-                session.push = await connection.open_stream()
+                session.push = await connection.open_lane()
                 await session.push.send(encode_message(OpenPush(session=session.opening.session)))
             await session.push.send(encode_message(step, output.body))
         except PeerLost as exc:

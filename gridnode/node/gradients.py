@@ -83,7 +83,7 @@ async def _ask(models: ModelAccess, model: ModelId, hop: Hop, hidden: Array, gra
         async with asyncio.timeout(BACKWARD_TIMEOUT_S):
             addresses = peer.announcement.addresses if peer else ()
             connection = await models.links.connect(hop.peer_id, addresses)
-            stream = await connection.open_stream()
+            stream = await connection.open_lane()
             try:
                 await stream.send(encode_message(request, body + behind))
                 frame = await stream.receive()

@@ -207,7 +207,7 @@ class RemoteSession:
         )
         try:
             connection = await self._links.connect(hop.peer_id, self._addresses.get(hop.peer_id, ()))
-            self._streams[index] = stream = await connection.open_stream()
+            self._streams[index] = stream = await connection.open_lane()
             await stream.send(encode_message(opening))
             frame = await stream.receive()
         except PeerLost as exc:

@@ -131,7 +131,7 @@ class TextLibrary:
     async def _ask(self, peer_id: PeerId, model: ModelId) -> dict[str, bytes]:
         addresses = self._swarm().peers[peer_id].announcement.addresses
         connection = await self._links.connect(peer_id, addresses)
-        stream = await connection.open_stream()
+        stream = await connection.open_lane()
         try:
             await stream.send(encode_message(FindText(manifest=model.manifest)))
             return await _receive_files(stream)

@@ -26,6 +26,7 @@ from gridnode.net.framed_stream import FramedStream
 from gridnode.net.identity import Identity
 from gridnode.net.memory import LinkQuality, MemoryNetwork
 from gridnode.net.quic import QuicTransport
+from gridnode.net.quic_connection import QuicConnection
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.transport import Connection, Stream, Transport
 from gridnode.units import KIB, MIB
@@ -89,11 +90,37 @@ class SmallDatagramQuicWorld(QuicWorld):
     )
 
 
+class LanesOnly(QuicTransport):
+    """Every stream is a lane."""
+
+    async def dial(self, address: Address, *, peer_id: PeerId | None, timeout_s: float) -> QuicConnection:
+        return self._with_lanes(await super().dial(address, peer_id=peer_id, timeout_s=timeout_s))
+
+    async def accept(self) -> QuicConnection:
+        return self._with_lanes(await super().accept())
+
+    def _with_lanes(self, connection: QuicConnection) -> QuicConnection:
+        async def open_lane() -> FramedStream:
+            connection._raise_if_gone()
+            lane = await self.endpoint.open_lane(connection)
+            assert lane is not None
+            return lane
+
+        connection.open_stream = open_lane  # type: ignore[method-assign,assignment]
+        return connection
+
+
+class LaneWorld(QuicWorld):
+    def make(self) -> QuicTransport:
+        return LanesOnly(Identity.generate(), LOOPBACK, settings=self.settings)
+
+
 WORLDS: dict[str, Callable[[], World]] = {
     "memory": MemoryWorld,
     "memory-lossy": LossyMemoryWorld,
     "quic": QuicWorld,
     "quic-1200": SmallDatagramQuicWorld,
+    "lane": LaneWorld,
 }
 
 
@@ -558,7 +585,8 @@ def test_garbage_ends_only_its_stream(world: World, garbage: bytes) -> None:
                 await far.receive()
             with pytest.raises(ProtocolError):
                 await far.send(Frame(KIND))
-            with pytest.raises(PeerLost, match="protocol"):
+            reason = "dropped" if isinstance(world, LaneWorld) else "protocol"  # TCP carries no reason
+            with pytest.raises(PeerLost, match=reason):
                 await near.receive()
             other = await near.connection.open_stream()
             await other.send(Frame(KIND, body=b"alive"))
@@ -568,6 +596,8 @@ def test_garbage_ends_only_its_stream(world: World, garbage: bytes) -> None:
     run(main())
 
 
+# Without room for a lane, a stream is one of QUIC.
+@pytest.mark.parametrize("world", [name for name in WORLDS if name != "lane"], indirect=True)
 def test_too_many_streams_are_refused_until_some_end(world: World) -> None:
     async def main() -> None:
         async with pair(world) as (dialled, accepted):
