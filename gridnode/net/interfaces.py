@@ -59,6 +59,17 @@ def local_addresses(bound: str) -> tuple[LocalAddress, ...]:
     )
 
 
+def has_address(host: str) -> bool:
+    """Return whether this computer has the IP address `host` now. Asks the kernel, in microseconds."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
 def reachable_addresses(bound: Address) -> tuple[Address, ...]:
     """Return where peers may dial a node that listens at `bound`, which may be a wildcard."""
     if not ipaddress.ip_address(bound.host).is_unspecified:

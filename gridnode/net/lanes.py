@@ -28,6 +28,7 @@ from gridnode.errors import GridError, PeerLost, Unauthentic
 from gridnode.net.certificate import peer_id_of
 from gridnode.net.handshake_limit import HandshakeLimit
 from gridnode.net.identity import Identity, verify_signature
+from gridnode.net.interfaces import has_address
 from gridnode.net.lane_stream import LaneProtocol, LaneStream
 from gridnode.net.lane_tls import client_context, server_context
 from gridnode.net.quic_connection import QuicConnection, now_s
@@ -53,6 +54,9 @@ AVOID_S = 60.0
 
 UNACKED_TIMEOUT_S = 5.0
 """A lane is lost when bytes are not acknowledged for so long (RFC 5482), as after a change of address."""
+
+CHECK_INTERVAL_S = 0.25
+"""How often open lanes are checked for addresses that are gone."""
 
 _NONCE_BYTES = 32
 _SIGNATURE_BYTES = 64
@@ -85,6 +89,7 @@ class Lanes:
             now=now_s(),
         )
         self._client = client_context()
+        self._checking: asyncio.TimerHandle | None = None
         self._socket = _listen(bind)
         self._serving = (
             asyncio.get_running_loop().create_task(self._serve(self._socket)) if self._socket else None
@@ -108,6 +113,8 @@ class Lanes:
         tasks = [*self._greetings, *([self._serving] if self._serving else [])]
         for task in tasks:
             task.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         for protocol in list(self._open):
             protocol.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -202,7 +209,28 @@ class Lanes:
         stream = LaneStream(connection, number, protocol, peer=short(connection.peer_id))
         connection.adopt_stream(number, stream, is_ours=is_ours)
         protocol.begin(stream)
+        if self._checking is None:
+            self._check_later()
         return stream
+
+    def _check_later(self) -> None:
+        self._checking = asyncio.get_running_loop().call_later(CHECK_INTERVAL_S, self._check_addresses)
+
+    def _check_addresses(self) -> None:
+        """Drop lanes whose ends have moved: QUIC follows them, TCP would wait for its timeout."""
+        self._checking = None
+        for protocol in list(self._open):
+            if protocol.stream is not None and self._has_moved(protocol, protocol.stream.connection):
+                logger.info("a lane to %s ends: an address is gone", short(protocol.stream.connection.peer_id))
+                self._avoid(protocol.stream.connection)
+                protocol.transport.abort()
+        if self._open:
+            self._check_later()
+
+    @staticmethod
+    def _has_moved(protocol: LaneProtocol, connection: Connection) -> bool:
+        here, there = (protocol.transport.get_extra_info(name)[0] for name in ("sockname", "peername"))
+        return not has_address(here) or _unmapped(there) != _unmapped(connection.address.host)
 
     def _forget(self, protocol: LaneProtocol, exc: Exception | None) -> None:
         self._open.discard(protocol)
@@ -217,6 +245,10 @@ class Lanes:
 
 def _claim(listener: PeerId, nonce: bytes) -> bytes:
     return _CONTEXT + listener + nonce
+
+
+def _unmapped(host: str) -> str:
+    return host.removeprefix("::ffff:")
 
 
 def _is_local(address: Address) -> bool:

@@ -1,0 +1,205 @@
+"""Lanes: who may open one, what happens when TCP does not pass, and what strangers can do."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import PEER_ID_BYTES
+from gridnode.errors import PeerLost
+from gridnode.net import lanes
+from gridnode.net.identity import Identity
+from gridnode.net.lane_stream import LaneStream
+from gridnode.net.lane_tls import client_context, server_context
+from gridnode.net.quic import QuicTransport
+from gridnode.net.quic_connection import QuicConnection
+from gridnode.wire.frames import Frame
+
+LOOPBACK = Address("127.0.0.1", 0)
+KIND = 0x10
+HELLO = Frame(KIND, body=b"hello")
+NONCE_BYTES = 32
+SIGNATURE_BYTES = 64
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(60):
+            await main
+
+    asyncio.run(limited())
+    gc.collect()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def node(identity: Identity | None = None) -> AsyncIterator[QuicTransport]:
+    transport = QuicTransport(identity or Identity.generate(), LOOPBACK)
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+@asynccontextmanager
+async def pair() -> AsyncIterator[tuple[QuicConnection, QuicConnection]]:
+    async with node() as near, node() as far:
+        dialled = await near.dial(far.address, peer_id=far.peer_id, timeout_s=10)
+        yield dialled, await far.accept()
+
+
+async def greet(address: Address, answer: Callable[[bytes], bytes]) -> bytes:
+    """Answer the greeting at `address` as a stranger; return what it says to that until it hangs up."""
+    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=client_context())
+    try:
+        writer.write(answer(await reader.readexactly(NONCE_BYTES)))
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.transport.abort()
+
+
+def test_both_ends_may_open_lanes() -> None:
+    async def main() -> None:
+        async with pair() as (dialled, accepted):
+            for opener, other in ((dialled, accepted), (accepted, dialled)):
+                lane = await opener.open_lane()
+                assert isinstance(lane, LaneStream)
+                await lane.send(HELLO)
+                far = await other.accept_stream()
+                assert await far.receive() == HELLO
+                assert far.connection is other
+
+    run(main())
+
+
+def test_a_lane_ends_with_its_connection() -> None:
+    async def main() -> None:
+        async with pair() as (dialled, accepted):
+            near = await dialled.open_lane()
+            await near.send(HELLO)
+            far = await accepted.accept_stream()
+            await dialled.aclose()
+            assert await far.receive() == HELLO
+            with pytest.raises(PeerLost):
+                await far.receive()
+
+    run(main())
+
+
+def test_without_tcp_a_stream_is_one_of_quic_and_tcp_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dials = 0
+
+    async def blocked(*_: object, **__: object) -> None:
+        nonlocal dials
+        dials += 1
+        raise ConnectionRefusedError("a firewall")
+
+    async def main() -> None:
+        async with pair() as (dialled, accepted):
+            monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", blocked)
+            for _ in range(3):
+                stream = await dialled.open_lane()
+                assert not isinstance(stream, LaneStream)
+                await stream.send(HELLO)
+                assert await (await accepted.accept_stream()).receive() == HELLO
+            assert dials == 1
+
+    run(main())
+
+
+def test_a_port_that_is_taken_on_tcp_costs_lanes_only() -> None:
+    async def main() -> None:
+        async with node() as near, node() as far:
+            # Who listens there is not a node: its TLS, if any, proves somebody else.
+            await far._lanes.aclose()
+            with socket.create_server(("127.0.0.1", far.address.port)):
+                dialled = await near.dial(far.address, peer_id=far.peer_id, timeout_s=10)
+                stream = await dialled.open_lane()
+                assert not isinstance(stream, LaneStream)
+                await stream.send(HELLO)
+                assert await (await (await far.accept()).accept_stream()).receive() == HELLO
+
+    run(main())
+
+
+def test_somebody_else_behind_the_port_gets_nothing() -> None:
+    async def main() -> None:
+        async with node() as near, node() as far:
+            await far._lanes.aclose()
+            heard = bytearray()
+
+            async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                writer.write(bytes(NONCE_BYTES))
+                heard.extend(await reader.read())
+                writer.close()
+
+            other = server_context(Identity.generate())
+            async with await asyncio.start_server(pretend, "127.0.0.1", far.address.port, ssl=other):
+                dialled = await near.dial(far.address, peer_id=far.peer_id, timeout_s=10)
+                assert not isinstance(await dialled.open_lane(), LaneStream)
+            assert heard == b""
+
+    run(main())
+
+
+def test_strangers_and_liars_are_refused() -> None:
+    async def main() -> None:
+        me, friend = Identity.generate(), Identity.generate()
+
+        def signed(identity: Identity, listener: bytes) -> Callable[[bytes], bytes]:
+            return lambda nonce: identity.peer_id + identity.sign(lanes._CONTEXT + listener + nonce)
+
+        async with node(me) as far, node(friend) as near:
+            await near.dial(far.address, peer_id=far.peer_id, timeout_s=10)
+            connection = await far.accept()
+            stranger = Identity.generate()
+            answers = {
+                "no QUIC connection": signed(stranger, me.peer_id),
+                "another's name": lambda nonce: friend.peer_id + stranger.sign(nonce),
+                "signed for another listener": signed(friend, stranger.peer_id),
+                "garbage": lambda _: b"\xff" * (PEER_ID_BYTES + SIGNATURE_BYTES),
+                "too much": lambda _: b"\0" * (1 << 20),
+            }
+            for name, answer in answers.items():
+                assert await greet(far.address, answer) == b"", name
+            assert connection.streams == 0
+            await until(lambda: not far._lanes._open)
+
+    run(main())
+
+
+def test_a_peer_has_so_many_lanes_and_the_rest_on_quic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "MAX_LANES_PER_PEER", 2)
+
+    async def main() -> None:
+        async with pair() as (dialled, accepted):
+            streams = []
+            for _ in range(3):
+                streams.append(await dialled.open_lane())
+                await streams[-1].send(HELLO)
+                await (await accepted.accept_stream()).receive()
+            assert [isinstance(stream, LaneStream) for stream in streams] == [True, True, False]
+
+    run(main())
+
+
+def test_addresses_beyond_the_local_network_have_no_lanes() -> None:
+    assert lanes._is_local(Address("192.168.1.7", 1))
+    assert lanes._is_local(Address("fe80::1%eth0", 1))
+    assert not lanes._is_local(Address("8.8.8.8", 1))
