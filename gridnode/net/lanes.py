@@ -221,7 +221,8 @@ class Lanes:
         self._checking = None
         for protocol in list(self._open):
             if protocol.stream is not None and self._has_moved(protocol, protocol.stream.connection):
-                logger.info("a lane to %s ends: an address is gone", short(protocol.stream.connection.peer_id))
+                peer = short(protocol.stream.connection.peer_id)
+                logger.info("a lane to %s ends: an address is gone", peer)
                 self._avoid(protocol.stream.connection)
                 protocol.transport.abort()
         if self._open:
