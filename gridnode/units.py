@@ -39,6 +39,25 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * _FACTORS[match[2].upper()])
 
 
+_BITS_PER_S = {"KBIT": 10**3, "MBIT": 10**6, "GBIT": 10**9}
+
+
+def parse_bytes_per_s(text: str) -> int:
+    """Return the bytes a second that `text` names: `"2MiB/s"`, `"500 kB"`, `"20Mbit/s"`.
+
+    Raises:
+        ValueError: `text` is not a rate.
+    """
+    amount = re.sub(r"\s*(?:/s|ps)\s*$", "", text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgG]bit)", amount)
+    if match is not None:
+        return int(float(match[1]) * _BITS_PER_S[match[2].upper()] / 8)
+    try:
+        return parse_bytes(amount)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a rate; write it like 2MiB/s or 20Mbit/s") from None
+
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 
 from gridnode.control.missing_blocks import missing_blocks
-from gridnode.control.readiness import describe_engine
+from gridnode.control.readiness import describe_engine, describe_pause
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, SessionStatus
 from gridnode.units import format_bytes, format_seconds
 from gridnode_dashboard.block_ruler import model_ruler, state_cell
@@ -78,9 +78,7 @@ def node_text(status: NodeStatus, samples: Sequence[Sample], width: int) -> Text
         _fact("engine", f"{plain(describe_engine(engine))}{restarts}"),
     ]
     if status.pause is not None:
-        left = status.pause.remaining_s
-        until = f"for {format_seconds(left)} more" if left is not None else "until 'gridnode resume'"
-        lines.append(_fact("paused", f"{until}: {short_name(status.pause.reason)}"))
+        lines.append(_fact("now", plain(describe_pause(status.pause))))
     if engine.pid:
         lines.append(_fact("worker", f"process {engine.pid}, {format_bytes(engine.resident_bytes)}, {kind}"))
     if status.total_cache_tokens:
@@ -173,6 +171,7 @@ def peer_text(peer: PeerStatus, peers: Sequence[PeerStatus]) -> Text:
         _fact("node", plain(peer.peer_id)),
         _fact("name", short_name(peer.public_name) or "-"),
         _fact("state", f"{plain(peer.state)}{', this node' if peer.is_self else ''}"),
+        *([_fact("because", plain(peer.pause_reason))] if peer.pause_reason else []),
         _fact("version", plain(peer.version)),
         _fact("address", f"{plain(peer.address) or '-'}"),
         _fact("link", f"{plain(peer.path)}, {format_milliseconds(peer.rtt_s)} ms there and back"),

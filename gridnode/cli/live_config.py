@@ -73,5 +73,4 @@ class LiveConfig:
             else:
                 logger.warning("%s has changed; it counts from the next start on", name)
         self.start_logging()
-        if found.public_name != node.config.public_name:
-            node.rename(found.public_name)
+        node.reconfigure(found)

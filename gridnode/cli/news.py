@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gridnode.cli.showing import name_text, printable
 from gridnode.config import DEFAULT_API
 from gridnode.control.missing_blocks import missing_blocks
-from gridnode.control.readiness import describe_engine, readiness
+from gridnode.control.readiness import describe_engine, describe_pause, readiness
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus
 from gridnode.core.addresses import Address
 from gridnode.core.spans import Span
@@ -92,10 +92,18 @@ def _door_lines(doorstep: Doorstep) -> list[str]:
 def news(before: NodeStatus | None, after: NodeStatus, doorstep: Doorstep) -> list[str]:
     """Return what to tell people about the change from one status to the next."""
     return [
+        *_pause_news(before, after),
         *_engine_news(before, after),
         *_peer_news(before, after),
         *_model_news(before, after, doorstep),
     ]
+
+
+def _pause_news(before: NodeStatus | None, after: NodeStatus) -> list[str]:
+    old = before.pause.reason if before and before.pause else ""
+    if after.pause is None:
+        return ["  resumed  it serves again"] if old else []
+    return [] if after.pause.reason == old else [f"  resting  {printable(describe_pause(after.pause))}"]
 
 
 def _engine_news(before: NodeStatus | None, after: NodeStatus) -> list[str]:

@@ -10,6 +10,7 @@ import psutil
 from gridnode.cli.json_records import Resting, Stopped
 from gridnode.cli.showing import print_json, stderr
 from gridnode.control.client import ControlClient
+from gridnode.control.readiness import describe_pause
 from gridnode.control.status_schema import NodeStatus, PauseRequest
 from gridnode.core.addresses import Address, is_loopback
 from gridnode.errors import BadInput
@@ -48,7 +49,10 @@ async def resume_node(api: Address, *, as_json: bool) -> None:
     if as_json:
         print_json(_resting(status))
     else:
-        stderr().print("serving again" if was_paused else "it was not paused", highlight=False)
+        told = "serving again" if was_paused else "it was not paused"
+        if status.pause is not None:
+            told = f"{describe_pause(status.pause)}; 'gridnode config show' tells [when] it serves"
+        stderr().print(told, highlight=False, markup=False)
 
 
 async def stop_node(api: Address, *, as_json: bool) -> None:

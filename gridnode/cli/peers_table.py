@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
+from gridnode.cli.showing import milliseconds, plain_table, printable
+from gridnode.cli.status_tables import named
 from gridnode.control.status_schema import NodeStatus
 
 
@@ -21,7 +22,7 @@ def peers_table(status: NodeStatus) -> RenderableType:
             f"{milliseconds(peer.rtt_s)} ms" if peer.rtt_s is not None else "-",
             printable(peer.address or status.listen),
             printable(peer.version),
-            name_text(peer.public_name),
+            named(peer),
         )
     if len(status.peers) > 1:
         return table

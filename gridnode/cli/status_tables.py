@@ -8,14 +8,16 @@ from rich.text import Text
 
 from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
 from gridnode.control.missing_blocks import missing_blocks
-from gridnode.control.readiness import describe_engine
+from gridnode.control.readiness import describe_engine, describe_pause
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus
 
 
 def status_view(status: NodeStatus) -> RenderableType:
     """Return everything that `gridnode status` shows."""
     parts: list[RenderableType] = [_peers(status)]
-    if status.engine.state not in ("none", "ready"):
+    if status.pause is not None:
+        parts.append(Text(printable(describe_pause(status.pause)), style="yellow"))
+    elif status.engine.state not in ("none", "ready"):
         parts.append(Text(describe_engine(status.engine), style="yellow"))
     return Group(*parts, *([Text("")] if status.models else []), models_view(status))
 
@@ -29,16 +31,23 @@ def models_view(status: NodeStatus) -> RenderableType:
 
 
 def _peers(status: NodeStatus) -> Table:
-    table = plain_table("NODE", "STATE", "BLOCKS", "CACHE", "SPEED", "LINK", "NAME")
+    folded = frozenset({"NAME"})
+    table = plain_table("NODE", "STATE", "BLOCKS", "CACHE", "SPEED", "LINK", "NAME", folded=folded)
     for peer in status.peers:
         table.add_row(
             ("*" if peer.is_self else " ") + peer.short,
             peer.state,
             *_serving(peer, status),
             _link(peer),
-            name_text(peer.public_name),
+            named(peer),
         )
     return table
+
+
+def named(peer: PeerStatus) -> Text:
+    """Return the name of a node, and why it pauses if it does."""
+    why = Text(f"({printable(peer.pause_reason)})", style="blue") if peer.pause_reason else Text("")
+    return Text(" ").join(text for text in (name_text(peer.public_name), why) if text)
 
 
 def _serving(peer: PeerStatus, status: NodeStatus) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ SECTIONS = {
     "serve": "What to serve",
     "swarm": "Whom to meet",
     "limits": "What to use",
+    "when": "When to serve",
     "api": "The door",
     "node": "This node",
     "log": "What is logged",

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from gridnode.core.addresses import DEFAULT_PORT, Address, parse_address
+from gridnode.core.hours import Hours, parse_hours
 from gridnode.core.spans import Span, parse_span
-from gridnode.units import format_bytes, parse_bytes, parse_seconds
+from gridnode.units import format_bytes, parse_bytes, parse_bytes_per_s, parse_seconds
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -113,6 +114,13 @@ def kind_of(annotation: Any, *, name: str, default: object) -> Kind:
             toml_types=(str, int),
             write=_write_bytes,
         )
+    if annotation is int and name.endswith("_bytes_per_s"):
+        return Kind(
+            name="rate, like 2MiB/s or 20Mbit/s",
+            metavar="RATE",
+            read=parse_bytes_per_s,
+            write=_write_rate,
+        )
     if annotation is float and name.endswith("_s"):
         return Kind(
             name="duration, like 30s or 1h30m",
@@ -164,6 +172,10 @@ def _write_seconds(duration_s: float) -> str:
     return f"{duration_s:g}s"
 
 
+def _write_rate(value: int) -> str:
+    return f"{_write_bytes(value)}/s"
+
+
 def _write_bytes(value: int) -> str | int:
     """Return a size as people write it if that loses nothing."""
     text = format_bytes(value).replace(" ", "").replace(".00", "").replace(".0", "")
@@ -178,5 +190,6 @@ _KINDS: dict[Any, Kind] = {
     int: Kind(name="whole number", metavar="N", read=_read_int, toml_types=(int,), write=int),
     float: Kind(name="number", metavar="X", read=_read_float, toml_types=(float, int), write=float),
     Path: Kind(name="path", metavar="PATH", read=lambda text: Path(text).expanduser()),
+    Hours: Kind(name="hours, like 22:00-07:00", metavar="HOURS", read=parse_hours),
     Span: Kind(name="blocks, like 0:10", metavar="START:END", read=parse_span),
 }

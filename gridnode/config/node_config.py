@@ -15,11 +15,13 @@ from pathlib import Path
 from gridnode.config.keys import key
 from gridnode.core.addresses import DEFAULT_PORT, Address
 from gridnode.core.announcements import MAX_PUBLIC_NAME_CHARACTERS
+from gridnode.core.hours import Hours
 from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
+from gridnode.core.politeness import Terms
 from gridnode.core.spans import Span
 from gridnode.logs import LogFormat, LogLevel
 from gridnode.paths import state_dir
-from gridnode.units import GIB
+from gridnode.units import GIB, KIB, format_bytes
 
 DEFAULT_API = Address("127.0.0.1", 7337)
 """Where the door listens."""
@@ -31,6 +33,9 @@ DEFAULT_SWARM = "home"
 
 # Some large models in int4; a disk of a laptop has several times as much.
 DEFAULT_BLOCK_CACHE_BYTES = 100 * GIB
+
+# A piece of a long prompt is some megabytes: at less, others would take this node for one that hangs.
+MIN_BANDWIDTH_BYTES_PER_S = 64 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +92,32 @@ class NodeConfig:
     threads: int | None = field(default=None, metadata=key("limits", unset="one per core"))
     """Threads of the engine worker."""
 
-    sessions: int = field(default=256, metadata=key("limits"))
+    sessions: int = field(default=256, metadata=key("limits", live=True))
     """Sessions that this node serves at once; more are refused."""
 
-    drain_s: float = field(default=30.0, metadata=key("limits", "drain", flag="--drain"))
+    bandwidth_bytes_per_s: int | None = field(
+        default=None, metadata=key("limits", "bandwidth", unset="no limit", live=True)
+    )
+    """What the blocks here may send to other nodes; a link to the Internet is often slower that way."""
+
+    drain_s: float = field(default=30.0, metadata=key("limits", "drain", flag="--drain", live=True))
     """How long to wait at the end for sessions to move to other nodes."""
+
+    hours: tuple[Hours, ...] = field(default=(), metadata=key("when", live=True))
+    """Serve in these hours of the day only, by the clock of this computer."""
+
+    idle_s: float | None = field(
+        default=None, metadata=key("when", "idle", unset="also while it is used", live=True)
+    )
+    """Serve only when nobody has used this computer for so long."""
+
+    on_mains: bool = field(default=False, metadata=key("when", live=True))
+    """Serve on mains only, not on battery."""
+
+    below_celsius: float | None = field(
+        default=None, metadata=key("when", metavar="DEGREES", unset="at any temperature", live=True)
+    )
+    """Serve only while the processor is cooler than this."""
 
     api: Address = field(default=DEFAULT_API, metadata=key("api", "address", flag="--api"))
     """Where the door listens (HTTP); other computers need a key; port 0 takes a free one."""
@@ -134,6 +160,13 @@ class NodeConfig:
     log_prompts: bool = field(default=False, metadata=key("log", "prompts", flag="--log-prompts"))
     """Write prompts and answers to the log; otherwise they are never in it."""
 
+    @property
+    def terms(self) -> Terms:
+        """When the node may serve."""
+        return Terms(
+            hours=self.hours, idle_s=self.idle_s, on_mains=self.on_mains, below_celsius=self.below_celsius
+        )
+
     def __post_init__(self) -> None:
         if len(self.public_name) > MAX_PUBLIC_NAME_CHARACTERS:
             raise ValueError(f"the public name may have {MAX_PUBLIC_NAME_CHARACTERS} characters")
@@ -141,6 +174,11 @@ class NodeConfig:
             raise ValueError(f"cache_tokens must be at least 1, got {self.cache_tokens}")
         if self.sessions < 1:
             raise ValueError(f"sessions must be at least 1, got {self.sessions}")
+        if self.bandwidth_bytes_per_s is not None and self.bandwidth_bytes_per_s < MIN_BANDWIDTH_BYTES_PER_S:
+            raise ValueError(
+                f"bandwidth must be at least {format_bytes(MIN_BANDWIDTH_BYTES_PER_S)} a second, "
+                f"got {format_bytes(self.bandwidth_bytes_per_s)}"
+            )
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
         if self.bind and not ipaddress.ip_address(self.listen.host).is_unspecified:

@@ -107,6 +107,13 @@ def settings() -> Mapping[str, Setting]:
     return {setting.name: setting for setting in found}
 
 
+def live_values(config: NodeConfig) -> dict[str, Any]:
+    """Return the fields of `config` that a running node takes over, with their values."""
+    return {
+        setting.field: getattr(config, setting.field) for setting in settings().values() if setting.is_live
+    }
+
+
 def nearest(name: str) -> str | None:
     """Return the key that somebody who wrote `name` probably meant, or None."""
     key = name.rpartition(".")[2]

@@ -54,6 +54,9 @@ def _own(status: NodeStatus) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "gridnode_answers_waiting", "Answers in line until the swarm has room.", status.waiting_answers
     )
+    yield GaugeMetricFamily(
+        "gridnode_paused", "1 if this node serves nothing for now, else 0.", int(status.pause is not None)
+    )
     engine = status.engine
     yield CounterMetricFamily(
         "gridnode_engine_restarts",

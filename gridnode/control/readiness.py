@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gridnode.control.status_schema import EngineStatus, NodeStatus
+from gridnode.control.status_schema import EngineStatus, NodeStatus, PauseStatus
+from gridnode.units import format_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,10 @@ class Readiness:
 
 def readiness(status: NodeStatus) -> Readiness:
     """Return whether the node serves its blocks or, if it has none, can answer through others."""
+    if status.pause is not None and status.state in ("leaving", "paused"):
+        return Readiness(False, describe_pause(status.pause))
     if status.state in ("leaving", "offline"):
         return Readiness(False, "the node is leaving the swarm")
-    if status.state == "paused":
-        return Readiness(False, "the node is paused; 'gridnode resume' lets it serve again")
     if status.engine.state == "none" and status.state == "joining":
         return Readiness(False, "the node chooses its blocks")
     if status.engine.state == "none":
@@ -38,6 +39,16 @@ def _readiness_through_others(status: NodeStatus) -> Readiness:
     if status.models:
         return Readiness(False, "no model of the swarm has a route yet")
     return Readiness(False, "nobody in the swarm serves a model yet")
+
+
+def describe_pause(pause: PauseStatus) -> str:
+    """Return why the node serves nothing, and until when, in one sentence."""
+    until = "until that changes"
+    if pause.remaining_s is not None:
+        until = f"for {format_seconds(pause.remaining_s)} more, or until 'gridnode resume'"
+    elif pause.is_owners:
+        until = "until 'gridnode resume'"
+    return f"paused {until}: {pause.reason}"
 
 
 def describe_engine(engine: EngineStatus) -> str:

@@ -101,6 +101,9 @@ class PeerStatus:
     problem: str = ""
     """Why no link to it works, if it is `unreachable`."""
 
+    pause_reason: str = ""
+    """Why it pauses, if it does, in its own words."""
+
     last_hop: HopStatus | None = None
     """What it did in the last answer that was asked for here: measured, not announced."""
 
@@ -167,7 +170,11 @@ class PauseStatus:
     """Who or what asked for it, for people."""
 
     remaining_s: float | None
-    """Seconds until it ends by itself; None if somebody has to resume."""
+    """Seconds until it ends by itself; None if somebody has to resume, or the circumstances must change."""
+
+    is_owners: bool = True
+    """Whether `gridnode resume` ends it; otherwise it ends when the circumstances do, see `[when]` in the
+    configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +233,7 @@ class NodeStatus:
     """Where other nodes reach this one; the first one is the best to tell others."""
 
     pause: PauseStatus | None = None
-    """Why it serves nothing now, if its owner wants that."""
+    """Why it serves nothing now, if its owner or the circumstances want that."""
 
     @property
     def join_address(self) -> str:

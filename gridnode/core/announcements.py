@@ -13,6 +13,8 @@ from gridnode.core.spans import MAX_BLOCKS, Span
 # Names are chosen by strangers and shown to people.
 MAX_PUBLIC_NAME_CHARACTERS = 64
 MAX_ADDRESSES = 16
+# Two or three words, of strangers as well.
+MAX_PAUSE_REASON_CHARACTERS = 80
 # A node publishes its round-trip times to likely next hops only.
 MAX_ANNOUNCED_RTTS = 32
 # Ten minutes: longer silence than any announce interval; a record may not outlive its node by more.
@@ -36,7 +38,7 @@ class PeerState(StrEnum):
     """It finishes what runs and takes nothing new."""
 
     PAUSED = "paused"
-    """It stays in the swarm and serves nothing until its owner lets it."""
+    """It stays in the swarm and serves nothing until its owner or the circumstances let it."""
 
     OFFLINE = "offline"
     """It is gone; sent as a goodbye."""
@@ -110,6 +112,9 @@ class Announcement:
     publishes_address: bool = False
     """Whether public monitors may show where the node is reached."""
 
+    pause_reason: str = ""
+    """Why the node pauses, if it does: for people."""
+
     @property
     def made_at_s(self) -> float:
         """When it was made, in seconds since 1970 on its node's clock."""
@@ -121,6 +126,11 @@ class Announcement:
         if len(self.public_name) > MAX_PUBLIC_NAME_CHARACTERS:
             raise ValueError(
                 f"public name has {len(self.public_name)} characters, at most {MAX_PUBLIC_NAME_CHARACTERS}"
+            )
+        if len(self.pause_reason) > MAX_PAUSE_REASON_CHARACTERS:
+            raise ValueError(
+                f"reason to pause has {len(self.pause_reason)} characters, at most "
+                f"{MAX_PAUSE_REASON_CHARACTERS}"
             )
         if len(self.addresses) > MAX_ADDRESSES:
             raise ValueError(f"{len(self.addresses)} addresses announced, at most {MAX_ADDRESSES}")

@@ -27,6 +27,7 @@ from gridnode.errors import (
 from gridnode.net.transport import Stream
 from gridnode.node.engine_supervisor import EngineSupervisor, StepOutput
 from gridnode.node.links import Links
+from gridnode.node.uplink import Uplink
 from gridnode.wire.codec import encode_message
 from gridnode.wire.frames import Frame
 from gridnode.wire.messages import (
@@ -78,7 +79,8 @@ class BlockServer:
 
     Args:
         serving: Returns what this node serves now, or None while nothing is loaded.
-        max_sessions: Sessions that are served at once; each holds a stream and a lease.
+        max_sessions: Sessions that are served at once; each holds a stream and a lease. May be changed.
+        uplink: What results and hidden states wait for.
         on_refused: Called with the client and the reason when a session is refused or ends by an error.
     """
 
@@ -89,13 +91,15 @@ class BlockServer:
         *,
         serving: Callable[[], Serving | None],
         max_sessions: int,
+        uplink: Uplink,
         on_refused: Callable[[PeerId, GridError], None] = lambda client, error: None,
     ) -> None:
         self._on_refused = on_refused
         self._engine = engine
         self._links = links
         self._serving = serving
-        self._max_sessions = max_sessions
+        self.max_sessions = max_sessions
+        self._uplink = uplink
         self._sessions: dict[SessionId, _HopSession] = {}
         self._opened = asyncio.Condition()
         self._idle = asyncio.Event()
@@ -166,6 +170,7 @@ class BlockServer:
             if request.span not in serving.span:
                 raise WrongSpan(f"blocks {serving.span} are served here, not {request.span}")
             output = await self._engine.backward(request.span, request.each, body)
+            await self._uplink.wait_turn(stream.connection.peer_id, len(output.body))
             await stream.send(encode_message(Gradient(tensor=output.tensor), output.body))
             self.computed_block_tokens += request.each.shape[0] * request.each.shape[1] * len(request.span)
         except PeerLost:
@@ -226,8 +231,8 @@ class BlockServer:
             raise WrongSpan(f"blocks {serving.span} are served here, not {opening.span}")
         if opening.max_tokens > serving.max_session_tokens:
             raise ContextFull(opening.max_tokens, serving.max_session_tokens)
-        if len(self._sessions) >= self._max_sessions:
-            raise NoCapacity(f"{self._max_sessions} sessions are open on this node, no more are taken")
+        if len(self._sessions) >= self.max_sessions:
+            raise NoCapacity(f"{self.max_sessions} sessions are open on this node, no more are taken")
         if opening.session in self._sessions:
             raise ProtocolError("this session is open already")
 
@@ -312,6 +317,7 @@ class BlockServer:
         )
         if session.opening.next_hop is None:
             result = StepResult(step=step.step, tensor=output.tensor, trace=trace)
+            await self._uplink.wait_turn(session.client.connection.peer_id, len(output.body))
             await session.client.send(encode_message(result, output.body))
         else:
             await self._push(
@@ -329,6 +335,7 @@ class BlockServer:
                 connection = await self._links.connect(next_hop.peer_id, next_hop.addresses)
                 session.push = await connection.open_lane()
                 await session.push.send(encode_message(OpenPush(session=session.opening.session)))
+            await self._uplink.wait_turn(next_hop.peer_id, len(output.body))
             await session.push.send(encode_message(step, output.body))
         except PeerLost as exc:
             raise _lost(next_hop.peer_id, exc) from exc

@@ -7,13 +7,13 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from gridnode.config import NodeConfig
-from gridnode.control.status_schema import EngineStatus, PauseStatus, SessionStatus
+from gridnode.control.status_schema import EngineStatus, SessionStatus
 from gridnode.core.announcements import PeerState, Serving
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.engine.locate import open_checkpoint
@@ -25,6 +25,8 @@ from gridnode.node.block_server import BlockServer, refuse
 from gridnode.node.engine_supervisor import EngineState, EngineSupervisor
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership
+from gridnode.node.pausing import Pausing
+from gridnode.node.uplink import Uplink
 from gridnode.wire.messages import Backward, OpenPush, OpenSession, StepKind
 
 logger = logging.getLogger("gridnode.node.contribution")
@@ -35,13 +37,6 @@ UNMEASURED_BLOCK_S = 0.005
 ANNOUNCED_CACHE_SHARE = 0.125
 # How long sessions may take to move to other nodes before a pause ends them.
 PAUSE_DRAIN_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Pause:
-    reason: str
-    until: float | None
-    """On the event loop's clock; None until somebody resumes."""
 
 
 class Contribution:
@@ -61,6 +56,7 @@ class Contribution:
         links: Links,
         membership: Membership,
         *,
+        uplink: Uplink,
         expects_news: Callable[[], bool],
         on_text: Callable[[ModelId, Path], None],
         on_change: Callable[[], None],
@@ -72,6 +68,7 @@ class Contribution:
         self._me = me
         self._links = links
         self._membership = membership
+        self._uplink = uplink
         self._expects_news = expects_news
         self._on_text = on_text
         self._on_change = on_change
@@ -79,11 +76,8 @@ class Contribution:
         self._serving: Serving | None = None
         self._location = config.model
         self._given = asyncio.Event()
-        self._announced: tuple[PeerState, int] | None = None
-        self._pause: _Pause | None = None
-        self._pausing = asyncio.Event()
-        self._resumed = asyncio.Event()
-        self._resumed.set()
+        self._announced: tuple[PeerState, int, str] | None = None
+        self.pausing = Pausing(on_change=self._announce_if_moved)
         self._is_leaving = False
         self._past_tokens: Counter[StepKind] = Counter()
         self._past_block_tokens = 0
@@ -91,9 +85,9 @@ class Contribution:
     @property
     def state(self) -> PeerState:
         """What this node is doing, as it announces it."""
-        if self._is_leaving or (self._pause and self.engine):
+        if self._is_leaving or (self.pausing.reason and self.engine):
             return PeerState.LEAVING
-        if self._pause:
+        if self.pausing.reason:
             return PeerState.PAUSED
         if not self._location:
             return PeerState.ONLINE
@@ -133,7 +127,7 @@ class Contribution:
         if not self._location:
             await self._given.wait()
         while True:
-            await self._wait_resumed()
+            await self.pausing.wait_resumed()
             try:
                 async with asyncio.TaskGroup() as group:
                     serving = group.create_task(self._serve(), name="engine")
@@ -156,23 +150,11 @@ class Contribution:
         self._given.set()
         self._announce_if_moved()
 
-    def pause(self, duration_s: float | None, reason: str) -> None:
-        """Stop serving for `duration_s`, or until `resume`: sessions move away, then the memory is freed."""
-        until = None if duration_s is None else asyncio.get_running_loop().time() + duration_s
-        self._pause = _Pause(reason, until)
-        self._resumed.clear()
-        self._pausing.set()
-        logger.info("pausing: %s", reason)
-        self._announce_if_moved()
-
-    def resume(self) -> None:
-        """End a pause. Without one, nothing happens."""
-        if self._pause is not None:
-            logger.info("resuming after a pause: %s", self._pause.reason)
-        self._pause = None
-        self._pausing.clear()
-        self._resumed.set()
-        self._announce_if_moved()
+    def reconfigure(self, config: NodeConfig) -> None:
+        """Take over from `config` what may change while blocks are served."""
+        self._config = config
+        if self.block_server is not None:
+            self.block_server.max_sessions = config.sessions
 
     async def leave(self, timeout_s: float) -> int:
         """Take nothing new and wait until the sessions here have moved away or ended.
@@ -185,21 +167,13 @@ class Contribution:
         await self._wait_idle(timeout_s)
         return len(self.sessions())
 
-    def pause_status(self) -> PauseStatus | None:
-        """Return the present pause in the words of the door."""
-        if self._pause is None:
-            return None
-        until = self._pause.until
-        remaining_s = None if until is None else max(until - asyncio.get_running_loop().time(), 0.0)
-        return PauseStatus(reason=self._pause.reason, remaining_s=remaining_s)
-
     def sessions(self) -> tuple[SessionStatus, ...]:
         """Return the sessions in which this node is a hop."""
         return self.block_server.sessions() if self.block_server else ()
 
     def announced(self) -> Serving | None:
         """Return what this node serves, to be announced now."""
-        self._announced = (self.state, self.free_cache_tokens)
+        self._announced = (self.state, self.free_cache_tokens, self.pausing.reason)
         return self.described()
 
     def described(self) -> Serving | None:
@@ -251,8 +225,8 @@ class Contribution:
 
     async def _wait_paused(self) -> None:
         """Return once a pause was asked for and no session is left, or those that are have had their time."""
-        while self._pause is None:
-            await self._pausing.wait()
+        while not self.pausing.reason:
+            await self.pausing.wait_paused()
             await self._wait_idle(PAUSE_DRAIN_S)
 
     def _forget_blocks(self) -> None:
@@ -297,6 +271,7 @@ class Contribution:
             self._links,
             serving=self._serving_now,
             max_sessions=config.sessions,
+            uplink=self._uplink,
             on_refused=self._on_refused,
         )
         await self.engine.run()
@@ -308,11 +283,14 @@ class Contribution:
         self._announce_if_moved()
 
     def _announce_if_moved(self) -> None:
-        """Tell the swarm what matters to it: the state, and free cache if it moved much."""
-        now = (self.state, self.free_cache_tokens)
-        before = self._announced
-        if before is None or before[0] is not now[0] or is_news(before[1], now[1], self.total_cache_tokens):
-            self._announced = now
+        """Tell the swarm what matters to it: the state, why, and free cache if it moved much."""
+        before, free = self._announced, self.free_cache_tokens
+        if (
+            before is None
+            or (before[0], before[2]) != (self.state, self.pausing.reason)
+            or is_news(before[1], free, self.total_cache_tokens)
+        ):
+            self._announced = (self.state, free, self.pausing.reason)
             self._membership.announce()
         self._on_change()
 
@@ -327,18 +305,6 @@ class Contribution:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self.block_server.wait_idle()
-
-    async def _wait_resumed(self) -> None:
-        while self._pause is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self._pause.until):
-                    await self._resumed.wait()
-            if self._is_pause_over():
-                self.resume()
-
-    def _is_pause_over(self) -> bool:
-        until = self._pause.until if self._pause is not None else None
-        return until is not None and asyncio.get_running_loop().time() >= until
 
 
 def is_news(announced_tokens: int, free_tokens: int, total_tokens: int) -> bool:

@@ -12,12 +12,18 @@ from dataclasses import replace
 
 from gridnode import __version__
 from gridnode.config import NodeConfig
+from gridnode.config.settings import live_values
 from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import History
 from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.control.status_schema import NodeStatus, PauseRequest
 from gridnode.core.addresses import Address
-from gridnode.core.announcements import MAX_ANNOUNCED_RTTS, Announcement, PeerState
+from gridnode.core.announcements import (
+    MAX_ANNOUNCED_RTTS,
+    MAX_PAUSE_REASON_CHARACTERS,
+    Announcement,
+    PeerState,
+)
 from gridnode.core.ids import PeerId, short, show_peer
 from gridnode.core.swarm import SwarmState
 from gridnode.engine.locate import complete_models
@@ -29,6 +35,7 @@ from gridnode.net.quic import QuicTransport
 from gridnode.net.transport import Connection, Stream
 from gridnode.node.answering import Answering
 from gridnode.node.contribution import Contribution
+from gridnode.node.courtesy import Courtesy
 from gridnode.node.history_file import HistoryFile
 from gridnode.node.lan import Lan
 from gridnode.node.links import Links
@@ -38,6 +45,7 @@ from gridnode.node.prompt_log import log_texts, logged
 from gridnode.node.recorder import Recorder
 from gridnode.node.status import SwarmView
 from gridnode.node.text_library import TextLibrary
+from gridnode.node.uplink import Uplink
 from gridnode.wire.messages import Backward, FindText, Hello, OpenPush, OpenSession, StepKind, decode_message
 
 logger = logging.getLogger("gridnode.node")
@@ -75,17 +83,22 @@ class Node:
             on_change=self._swarm_changed,
         )
         self._lan = Lan(self.links, swarm=config.swarm, mdns=config.mdns, on_change=self._membership.announce)
-        self._texts = TextLibrary(self.peer_id, self.links, swarm=lambda: self._membership.swarm)
+        self._uplink = Uplink(self.peer_id, config.bandwidth_bytes_per_s)
+        self._texts = TextLibrary(
+            self.peer_id, self.links, swarm=lambda: self._membership.swarm, uplink=self._uplink
+        )
         self._contribution = Contribution(
             config,
             self.peer_id,
             self.links,
             self._membership,
+            uplink=self._uplink,
             expects_news=lambda: bool(config.join) or self._lan.is_searching,
             on_text=self._texts.own,
             on_change=self._engine_changed,
             on_refused=self._recorder.refused,
         )
+        self._courtesy = Courtesy(config.terms, rest=self._contribution.pausing.rest)
         self._models = ModelAccess(
             self.links,
             view=self._view,
@@ -151,6 +164,7 @@ class Node:
                 group.create_task(self._lan.run(), name="lan")
                 group.create_task(self._recorder.run(), name="recorder")
                 group.create_task(self._contribution.run(), name="contribution")
+                group.create_task(self._courtesy.run(), name="courtesy")
                 on_listening()
                 try:
                     await asyncio.get_running_loop().create_future()  # until cancelled
@@ -187,7 +201,7 @@ class Node:
             waiting_answers=self._answering.num_waiting,
             computed_prompt_tokens=computed.get(StepKind.PREFILL, 0),
             computed_answer_tokens=computed.get(StepKind.DECODE, 0),
-            pause=self._contribution.pause_status(),
+            pause=self._contribution.pausing.status(),
         )
 
     async def wait_change(self) -> None:
@@ -203,9 +217,12 @@ class Node:
         self._changed.set()
         self._changed = asyncio.Event()  # each waiter sees the change that follows its call
 
-    def rename(self, public_name: str) -> None:
-        """Take another public name, and tell the swarm."""
-        self.config = replace(self.config, public_name=public_name)
+    def reconfigure(self, config: NodeConfig) -> None:
+        """Take over from `config` what may change while the node runs, and tell the swarm."""
+        self.config = replace(self.config, **live_values(config))
+        self._contribution.reconfigure(self.config)
+        self._uplink.limit(self.config.bandwidth_bytes_per_s)
+        self._courtesy.agree(self.config.terms)
         self._membership.announce()
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
@@ -243,11 +260,11 @@ class Node:
 
     def pause(self, request: PauseRequest) -> None:
         """Stop serving blocks for a while; see `NodeControl.pause`."""
-        self._contribution.pause(request.duration_s, request.reason)
+        self._contribution.pausing.pause(request.duration_s, request.reason)
 
     def resume(self) -> None:
         """Serve blocks again; see `NodeControl.resume`."""
-        self._contribution.resume()
+        self._contribution.pausing.resume()
 
     async def leave(self, timeout_s: float) -> None:
         """Take nothing new, and wait until sessions have moved to other nodes and answers have ended.
@@ -315,6 +332,7 @@ class Node:
             serving=self._contribution.announced(),
             rtts=tuple(rtts[:MAX_ANNOUNCED_RTTS]),
             publishes_address=self.config.publish_address,
+            pause_reason=self._contribution.pausing.reason[:MAX_PAUSE_REASON_CHARACTERS],
         )
 
     def _view(self) -> SwarmView:

@@ -148,6 +148,7 @@ class SwarmView:
                 if peer_id != announcement.peer_id
             ),
             publishes_address=announcement.publishes_address,
+            pause_reason=announcement.pause_reason,
         )
 
 

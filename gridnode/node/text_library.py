@@ -17,6 +17,7 @@ from gridnode.engine.text import TextCodec, load_text_codec
 from gridnode.errors import BadCheckpoint, GridError, NoCapacity, ProtocolError
 from gridnode.net.transport import Stream
 from gridnode.node.links import Links
+from gridnode.node.uplink import Uplink
 from gridnode.paths import cache_dir, write_atomically
 from gridnode.units import KIB, format_bytes
 from gridnode.wire.codec import encode_message
@@ -53,10 +54,12 @@ class TextLibrary:
 
     Args:
         swarm: Returns the swarm as it is now.
+        uplink: What files for others wait for.
     """
 
-    def __init__(self, me: PeerId, links: Links, *, swarm: Callable[[], SwarmState]) -> None:
+    def __init__(self, me: PeerId, links: Links, *, swarm: Callable[[], SwarmState], uplink: Uplink) -> None:
         self._me = me
+        self._uplink = uplink
         self._links = links
         self._swarm = swarm
         self._codecs: OrderedDict[ModelId, TextCodec] = OrderedDict()
@@ -96,7 +99,9 @@ class TextLibrary:
             await stream.send(encode_message(TextFound(files=entries)))
             for data in files.values():
                 for start in range(0, len(data), PIECE_BYTES):
-                    await stream.send(encode_message(FilePiece(), data[start : start + PIECE_BYTES]))
+                    piece = data[start : start + PIECE_BYTES]
+                    await self._uplink.wait_turn(stream.connection.peer_id, len(piece))
+                    await stream.send(encode_message(FilePiece(), piece))
         stream.finish()
 
     async def _directory(self, model: ModelId) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,20 @@ from waiting import until
 
 from gridnode.control.answer_schema import Started
 from gridnode.control.status_schema import PauseRequest
+from gridnode.core.hours import Hours
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import NoCapacity
 from gridnode.node.node import Node
+from gridnode.units import KIB
 
 pytestmark = pytest.mark.swarm
 
 # The last two hold the same blocks.
 SPANS = [Span(0, 2), Span(2, 4), Span(2, 4)]
+# Of one token of the small model: float32.
+HIDDEN_BYTES = 64 * 4
 
 
 def hop_behind(started: Started, nodes: list[Node]) -> Node:
@@ -148,5 +154,55 @@ def test_a_pause_for_a_while_ends_by_itself(tiny_llama: Path) -> None:
             await until(lambda: node.status().pause is None)
             await until(lambda: node.status().state == "online", timeout_s=60)
             assert (await ask(node, PROMPT)).token_ids
+
+    asyncio.run(scenario())
+
+
+def test_hours_move_sessions_away_and_back(tiny_llama: Path) -> None:
+    """Circumstances pause a node as its owner does: nothing is lost, and everybody is told why."""
+    hour = time.localtime().tm_hour
+    elsewhen = (Hours((hour + 2) % 24 * 60, (hour + 4) % 24 * 60 or 1440),)
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, SPANS) as swarm:
+            node = swarm.nodes[0]
+            expected = (await ask(node, PROMPT, max_tokens=NUM_TOKENS)).token_ids
+            resting: list[Node] = []
+
+            def leave_hours(started: Started) -> None:
+                resting.append(hop_behind(started, swarm.nodes))
+                resting[0].reconfigure(replace(resting[0].config, hours=elsewhen))
+
+            token_ids, reroutes, _ = await answer_while(node, SamplingParams(), 20, leave_hours)
+            assert (token_ids, reroutes) == (expected, 1)
+            [hop] = resting
+            await until(lambda: hop.status().state == "paused")
+            reason = f"outside its hours, {elsewhen[0]}"
+            await until(lambda: reason in [peer.pause_reason for peer in node.status().peers])
+            pause = hop.status().pause
+            assert pause is not None
+            assert (pause.reason, pause.is_owners) == (reason, False)
+
+            hop.resume()
+            assert hop.status().state == "paused", "its owner has not paused it"
+            hop.reconfigure(replace(hop.config, hours=()))
+            await swarm.wait_ready()
+            assert not any(peer.pause_reason for peer in hop.status().peers if peer.is_self)
+
+    asyncio.run(scenario())
+
+
+def test_bandwidth_slows_down_and_changes_nothing_else(tiny_llama: Path) -> None:
+    prompt, rate = [5] * 1000, 128 * KIB
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
+            last, first = swarm.nodes[1], swarm.nodes[0]
+            expected = (await ask(last, prompt, max_tokens=4)).token_ids
+            first.reconfigure(replace(first.config, bandwidth_bytes_per_s=rate))
+            began = time.monotonic()
+            assert (await ask(last, prompt, max_tokens=4)).token_ids == expected
+            # A second's worth leaves at once; the rest at the rate.
+            assert time.monotonic() - began >= HIDDEN_BYTES * len(prompt) / rate - 1.0
 
     asyncio.run(scenario())

@@ -12,6 +12,7 @@ from gridnode.control.answer_schema import GenerateRequest
 from gridnode.core.spans import Span
 from gridnode.errors import NoCapacity, PeerLost, ProtocolError
 from gridnode.node import text_library
+from gridnode.node.uplink import Uplink
 from gridnode.wire.codec import encode_message
 from gridnode.wire.messages import FindText, Refused, expect_message
 
@@ -57,7 +58,10 @@ def test_a_peer_without_the_files_says_so(tiny_llama: Path) -> None:
             [model] = server.swarm.models()
             with pytest.raises(NoCapacity, match="nobody else serves it"):
                 await text_library.TextLibrary(
-                    server.peer_id, server.links, swarm=lambda: server.swarm
+                    server.peer_id,
+                    server.links,
+                    swarm=lambda: server.swarm,
+                    uplink=Uplink(server.peer_id, None),
                 ).codec(model)
 
     asyncio.run(scenario())

@@ -174,6 +174,17 @@ def test_a_reload_takes_over_what_is_live_and_tells_of_the_rest(tmp_path: Path) 
         reload("[node]\nname = 'Bo'\n[limits]\nthreads = 1\n")
         eventually(lambda: name() == "Bo")
         assert "limits.threads has changed; it counts from the next start on" in log.read_text()
+        hour = time.localtime().tm_hour
+        reload(f"[node]\nname = 'Bo'\n[when]\nhours = '{(hour + 2) % 24}-{(hour + 3) % 24}'\n")
+        eventually(lambda: status(told)["state"] == "paused")
+        [paused] = status(told)["peers"]
+        assert paused["pause_reason"].startswith("outside its hours, ")
+        shown = gridnode("status", "--api", told["api"]).stdout
+        assert "paused until that changes: outside its hours, " in shown
+        told_more = gridnode("resume", "--api", told["api"]).stderr
+        assert "'gridnode config show' tells [when] it serves" in told_more
+        reload("[node]\nname = 'Bo'\n")
+        eventually(lambda: status(told)["state"] == "online")
         reload("[node]\nnam = 'Cy'\n")
         eventually(lambda: "did you mean node.name?" in log.read_text())
         assert name() == "Bo"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from gridnode.cli.doctor.findings import Finding, Group, State
 from gridnode.core.announcements import MAX_CLOCK_DIFFERENCE_S
+from gridnode.core.politeness import Circumstances, Terms, objection
 from gridnode.units import GIB, MIB, format_bytes, format_seconds
 
 # Below this, clocks of healthy computers agree; above it, something does not set this one.
@@ -84,6 +85,12 @@ class MachineFacts:
     platform: str
     """`linux` or `darwin`."""
 
+    terms: Terms = field(default_factory=Terms)
+    """When the node may serve."""
+
+    circumstances: Circumstances | None = None
+    """How the computer is now, if there are terms."""
+
 
 def machine_findings(facts: MachineFacts) -> Iterator[Finding]:
     """Yield what is to be said of the computer."""
@@ -94,6 +101,8 @@ def machine_findings(facts: MachineFacts) -> Iterator[Finding]:
     yield from map(_disk, facts.disks)
     yield _state_dir(facts.state_dir, facts.running_pid)
     yield _clock(facts)
+    if facts.circumstances is not None:
+        yield _when(facts.terms, facts.circumstances)
 
 
 def _configuration(facts: MachineFacts) -> Finding:
@@ -170,6 +179,17 @@ def _state_dir(found: StateDir, running_pid: int | None) -> Finding:
     return _finding(
         check="state directory", state=State.FAIL, measured=found.problem, mend=f"kill {found.holder_pid}"
     )
+
+
+def _when(terms: Terms, seen: Circumstances) -> Finding:
+    unknown = seen.unknown(terms)
+    if unknown:
+        measured = f"this computer does not tell what {', '.join(unknown)} needs: it counts for nothing"
+        mend = f"gridnode config unset {unknown[0]}"
+        return _finding(check="when to serve", state=State.WARN, measured=measured, mend=mend)
+    why = objection(terms, seen)
+    measured = f"a node pauses now: {why}" if why else "a node may serve now"
+    return _finding(check="when to serve", state=State.OK, measured=measured)
 
 
 def _clock(facts: MachineFacts) -> Finding:

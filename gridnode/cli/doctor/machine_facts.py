@@ -23,6 +23,7 @@ from gridnode.engine.hub_download import FREE_DISK_RESERVE_BYTES, free_disk_byte
 from gridnode.errors import BadInput
 from gridnode.net.identity import IDENTITY_FILE, load_or_create_identity
 from gridnode.node.balancer import memory_budget_bytes
+from gridnode.node.circumstances import look
 
 # What computes, and is imported by the engine worker alone.
 _PACKAGES = ("torch", "transformers", "onnxruntime")
@@ -72,6 +73,8 @@ def measure_machine(
         clock_offsets_s=clock_offsets_s,
         is_clock_synchronized=_is_clock_synchronized(),
         platform=sys.platform,
+        terms=config.terms,
+        circumstances=look(config.terms) if config.terms else None,
     )
 
 

@@ -16,14 +16,13 @@ from gridnode.logs import LOG_FILE
 
 
 class RenamedNode:
-    """Remembers its name; nothing else of a node is asked for."""
+    """Remembers its names; nothing else of a node is asked for."""
 
     def __init__(self) -> None:
-        self.config = NodeConfig()
         self.names: list[str] = []
 
-    def rename(self, public_name: str) -> None:
-        self.names.append(public_name)
+    def reconfigure(self, config: NodeConfig) -> None:
+        self.names.append(config.public_name)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ def test_a_pause_begins_and_ends_at_the_door() -> None:
     node = FakeNode()
     with TestClient(create_door(node), base_url="http://127.0.0.1", client=("127.0.0.1", 5000)) as door:
         paused = door.post("/api/v1/pause", json={"duration_s": 60, "reason": "play"}).json()
-        assert paused["pause"] == {"reason": "play", "remaining_s": 60}
+        assert paused["pause"] == {"reason": "play", "remaining_s": 60, "is_owners": True}
         assert door.get("/ready").status_code == 503
         assert "resume" in door.get("/ready").json()["reason"]
         assert door.post("/api/v1/resume").json()["pause"] is None
