@@ -1,4 +1,5 @@
-"""Logging for the operator: lines for people or JSON on standard error, and a file of limited size.
+"""Logging for the operator: lines for people, JSON or the journal's fields on standard error, and a file
+of limited size.
 
 One logger per subsystem. The file holds JSON, one object a line: `gridnode logs` makes lines of them.
 """
@@ -13,6 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
+
+from gridnode.journal import JOURNAL_SOCKET, JournalHandler, is_journal
 
 LOG_FILE = "gridnode.log"
 
@@ -105,12 +108,20 @@ def apply_inherited_plan(environ: Mapping[str, str]) -> None:
     _install(plan, WatchedFileHandler(plan.file, encoding="utf-8") if plan.file else None)
 
 
-def _install(plan: LogPlan, file: logging.Handler | None) -> None:
+def _stream(form: LogFormat) -> logging.Handler:
+    """Return what writes to standard error; to the journal behind it with fields, if there is one."""
+    if form == LogFormat.HUMAN and is_journal(2, os.environ) and JOURNAL_SOCKET.exists():
+        return JournalHandler()
     stream = logging.StreamHandler()
-    stream.setLevel(plan.level.upper())
     stream.setFormatter(
-        JsonFormatter() if plan.format == LogFormat.JSON else logging.Formatter(_FORMAT, datefmt="%H:%M:%S")
+        JsonFormatter() if form == LogFormat.JSON else logging.Formatter(_FORMAT, datefmt="%H:%M:%S")
     )
+    return stream
+
+
+def _install(plan: LogPlan, file: logging.Handler | None) -> None:
+    stream = _stream(plan.format)
+    stream.setLevel(plan.level.upper())
     handlers: list[logging.Handler] = [stream]
     if file:
         file.setFormatter(JsonFormatter())
