@@ -29,6 +29,7 @@ from gridnode.engine.requests import (
 )
 from gridnode.engine.select import build_executor, choose_dtype, prepare_text
 from gridnode.engine.step_queue import StepRun
+from gridnode.engine.tuned_tensors import unpack_tuned
 from gridnode.errors import BadInput, ContextFull, EngineFailed
 from gridnode.units import KIB
 from gridnode.wire.frames import MAX_FRAME_BYTES
@@ -90,7 +91,7 @@ class Engine:
             decode_block_s=measure_decode_block_s(self._executor, self._facts.hidden_size),
         )
 
-    def handle(self, request: Request) -> EngineMessage:
+    def handle(self, request: Request, body: bytes | bytearray | memoryview = b"") -> EngineMessage:
         """Return the answer to a request that is no step.
 
         Raises:
@@ -102,7 +103,10 @@ class Engine:
             )
             try:
                 cache = self._executor.allocate(
-                    request.span, batch=request.batch, max_tokens=request.max_tokens
+                    request.span,
+                    batch=request.batch,
+                    max_tokens=request.max_tokens,
+                    tuned=unpack_tuned(request.tuning, body),
                 )
             except BaseException:
                 self._pool.release(request.lease)
@@ -123,16 +127,19 @@ class Engine:
             GridError: it cannot be computed.
         """
         size = request.each.num_bytes
-        if request.span not in self._config.span or len(body) != 2 * size or len(request.each.shape) != 3:
+        is_whole = len(body) == 2 * size + request.tuning.num_bytes and len(request.each.shape) == 3
+        if request.span not in self._config.span or not is_whole:
             raise BadInput(f"gradients of blocks {request.span} asked with {len(body)} bytes")
         if request.each.shape[2] != self._facts.hidden_size:
             raise BadInput(
                 f"hidden states of width {request.each.shape[2]}, {self._facts.hidden_size} expected"
             )
         started_at = time.perf_counter()
-        hidden, gradient = to_array(request.each, body[:size]), to_array(request.each, body[size:])
-        result = self._executor.backward(request.span, hidden, gradient)
+        hidden, gradient = (to_array(request.each, body[at : at + size]) for at in (0, size))
+        tuned = unpack_tuned(request.tuning, body[2 * size :])
+        result, of_tuned = self._executor.backward(request.span, hidden, gradient, tuned)
         tensor, answer = to_parts(result)
+        answer += b"".join(of_tuned[name].tobytes() for name in tuned)
         compute_s = time.perf_counter() - started_at
         return StepAnswer(number=request.number, tensor=tensor, compute_s=compute_s), answer
 

@@ -6,7 +6,7 @@ is `ml_dtypes.bfloat16`. Executors are synchronous and used by one thread: the e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -97,18 +97,32 @@ class SpanExecutor(Protocol):
         """Bytes of KV cache that one token of one row takes in one block."""
         ...
 
-    def allocate(self, span: Span, *, batch: int, max_tokens: int) -> SpanCache:
-        """Return an empty cache for the blocks of `span`. The caller keeps the budget."""
+    def allocate(
+        self, span: Span, *, batch: int, max_tokens: int, tuned: Mapping[str, Array] | None = None
+    ) -> SpanCache:
+        """Return an empty cache for the blocks of `span`. The caller keeps the budget.
+
+        Args:
+            tuned: What to add to the blocks in this session, see `gridnode.engine.tuned_tensors`.
+
+        Raises:
+            BadInput: something of it does not fit the blocks.
+            NoCapacity: this executor cannot add anything.
+        """
         ...
 
-    def backward(self, span: Span, hidden: Array, gradient: Array) -> Array:
-        """Return the gradient with respect to `hidden`, which went into the blocks of `span`.
+    def backward(
+        self, span: Span, hidden: Array, gradient: Array, tuned: Mapping[str, Array] | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return the gradients with respect to `hidden`, which went into the blocks of `span`, and `tuned`.
 
         Args:
             hidden: `[batch, tokens, hidden_size]`, at the positions from 0 on.
             gradient: That with respect to what came out of the blocks, of the same shape.
+            tuned: What to add to the blocks.
 
         Raises:
+            BadInput: something of `tuned` does not fit the blocks.
             NoCapacity: this executor has no gradients.
         """
         ...

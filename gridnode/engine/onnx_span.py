@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnxruntime
@@ -149,8 +149,14 @@ class OnnxSpan:
         """Bytes of KV cache that one token of one row takes in one block."""
         return self._facts.kv_bytes_per_token(1, bytes_per_value=4)
 
-    def allocate(self, span: Span, *, batch: int, max_tokens: int) -> SpanCache:
-        """Return an empty cache for the blocks of `span`."""
+    def allocate(
+        self, span: Span, *, batch: int, max_tokens: int, tuned: Mapping[str, Array] | None = None
+    ) -> SpanCache:
+        """Return an empty cache for the blocks of `span`, which are as they are."""
+        if tuned:
+            raise NoCapacity(
+                "this node adds no prompts or adapters to its blocks; start it with '--executor torch'"
+            )
         shape = (self._facts.num_kv_heads, max_tokens, self._facts.head_dim)
         return OnnxCache(self._graph(span), span, batch=batch, shape=shape)
 
@@ -158,7 +164,9 @@ class OnnxSpan:
         """Run `steps` one after another."""
         return [self._compute(step) for step in steps]
 
-    def backward(self, span: Span, hidden: Array, gradient: Array) -> Array:
+    def backward(
+        self, span: Span, hidden: Array, gradient: Array, tuned: Mapping[str, Array] | None = None
+    ) -> tuple[Array, dict[str, Array]]:
         """Raise: ONNX Runtime computes no gradients here."""
         raise NoCapacity("this node computes without gradients; start it with '--executor torch' for them")
 

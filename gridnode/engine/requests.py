@@ -20,6 +20,7 @@ from gridnode.wire.codec import MessageCodec, TypedMessage
 from gridnode.wire.frames import Frame
 from gridnode.wire.messages import Output
 from gridnode.wire.tensors import TensorHeader
+from gridnode.wire.tuning import NOT_TUNED, Tuning
 
 Number = Annotated[int, Meta(ge=0)]
 
@@ -89,6 +90,8 @@ class OpenLease(TypedMessage):
     span: Span
     batch: int
     max_tokens: int
+    tuning: Tuning = NOT_TUNED
+    """What to add to the blocks; its tensors are the body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +144,10 @@ class BackwardRequest(TypedMessage):
     span: Span
     each: TensorHeader
     """Of each of the two: `[batch, tokens, hidden_size]`."""
+
+    tuning: Tuning = NOT_TUNED
+    """What to add to the blocks; its tensors are in the body behind the two, and their gradients in the
+    answer behind the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from gridnode.core.spans import Span
+from gridnode.engine.torch_tuning import TorchTuning
 
 
 class _BlockCache(CacheLayerMixin):
@@ -57,12 +58,22 @@ class TorchCache(Cache):
 
     Args:
         num_layers: Blocks of the executor, which number the layers; those outside `span` stay empty.
+        tuning: What to add to the blocks in this session.
     """
 
-    def __init__(self, span: Span, *, num_layers: int, batch: int, max_tokens: int) -> None:
+    def __init__(
+        self,
+        span: Span,
+        *,
+        num_layers: int,
+        batch: int,
+        max_tokens: int,
+        tuning: TorchTuning | None = None,
+    ) -> None:
         self.span = span
         self.batch = batch
         self.max_tokens = max_tokens
+        self.tuning = tuning
         self.position = 0
         """Tokens that count; set before every step."""
 

@@ -7,7 +7,7 @@ are renumbered, so that masks, rotary embeddings and sliding windows are compute
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -24,6 +24,7 @@ from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
 from gridnode.engine.quantization import quantize
 from gridnode.engine.quantized_linear import QuantizedLinear
 from gridnode.engine.torch_cache import TorchCache
+from gridnode.engine.torch_tuning import TorchTuning
 from gridnode.errors import BadCheckpoint, BadInput
 
 # Families whose models are a list of blocks between embeddings and a norm, and nothing else that a later hop
@@ -105,14 +106,36 @@ class TorchSpan:
         """Bytes of KV cache that one token of one row takes in one block."""
         return self._facts.kv_bytes_per_token(1, bytes_per_value=self._dtype.itemsize)
 
-    def allocate(self, span: Span, *, batch: int, max_tokens: int) -> SpanCache:
-        """Return an empty cache for the blocks of `span`."""
-        return TorchCache(span, num_layers=len(self._span), batch=batch, max_tokens=max_tokens)
+    def allocate(
+        self, span: Span, *, batch: int, max_tokens: int, tuned: Mapping[str, Array] | None = None
+    ) -> SpanCache:
+        """Return an empty cache for the blocks of `span`, and what to add to them."""
+        tuning = self._tuning(span, tuned, batch=batch) if tuned else None
+        return TorchCache(span, num_layers=len(self._span), batch=batch, max_tokens=max_tokens, tuning=tuning)
+
+    def _tuning(
+        self, span: Span, tuned: Mapping[str, Array], *, batch: int, is_trained: bool = False
+    ) -> TorchTuning:
+        return TorchTuning(
+            tuned,
+            span,
+            self._view(span, with_norm=False).base_model.layers,
+            hidden_size=self._facts.hidden_size,
+            batch=batch,
+            is_trained=is_trained,
+        )
 
     @torch.inference_mode()
     def compute(self, steps: Sequence[SpanStep]) -> list[Array | None]:
         """Run `steps` one after another."""
-        return [self._compute(step) for step in steps]
+        return [self._compute_tuned(step) for step in steps]
+
+    def _compute_tuned(self, step: SpanStep) -> Array | None:
+        assert isinstance(step.cache, TorchCache)
+        if step.cache.tuning is None:
+            return self._compute(step)
+        with step.cache.tuning.applied(step.position):
+            return self._compute(step)
 
     def _compute(self, step: SpanStep) -> Array | None:
         cache = step.cache
@@ -135,14 +158,23 @@ class TorchSpan:
         result = model.base_model(**arguments).last_hidden_state
         return None if step.output is Output.NONE else _to_numpy(result)
 
-    def backward(self, span: Span, hidden: Array, gradient: Array) -> Array:
-        """Return the gradient with respect to `hidden`; the blocks are computed again for it."""
+    def backward(
+        self, span: Span, hidden: Array, gradient: Array, tuned: Mapping[str, Array] | None = None
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return the gradients with respect to `hidden` and `tuned`; the blocks are computed again for it."""
+        tuning = self._tuning(span, tuned or {}, batch=hidden.shape[0], is_trained=True)
         inputs = to_torch(hidden).to(self._dtype).requires_grad_()
         positions = torch.arange(inputs.shape[1]).expand(inputs.shape[0], -1)
         base = self._view(span, with_norm=False).base_model
-        output = base(inputs_embeds=inputs, position_ids=positions, use_cache=False).last_hidden_state
-        [result] = torch.autograd.grad(output, inputs, to_torch(gradient).to(output.dtype))
-        return _to_numpy(result)
+        with tuning.applied(0):
+            output = base(inputs_embeds=inputs, position_ids=positions, use_cache=False).last_hidden_state
+        [result, *of_tuned] = torch.autograd.grad(
+            output,
+            [inputs, *tuning.tensors.values()],
+            to_torch(gradient).to(output.dtype),
+            materialize_grads=True,
+        )
+        return _to_numpy(result), dict(zip(tuning.tensors, map(_to_numpy, of_tuned), strict=True))
 
     def _input(self, step: SpanStep) -> torch.Tensor:
         if step.token_ids is not None:

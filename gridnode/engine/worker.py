@@ -106,7 +106,7 @@ class Worker:
                 if run is not None:
                     self._queue.remove(run)
             elif isinstance(request, OpenLease | CloseLease):
-                self._send(self._engine.handle(request))
+                self._send(self._engine.handle(request, frame.body))
                 if isinstance(request, CloseLease):
                     self._drop_steps(request.lease)
             else:

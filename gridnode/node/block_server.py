@@ -132,8 +132,13 @@ class BlockServer:
         """Return once no session is open here. Cancelling is safe."""
         await self._idle.wait()
 
-    async def serve_session(self, stream: Stream, opening: OpenSession) -> None:
+    async def serve_session(
+        self, stream: Stream, opening: OpenSession, body: bytes | bytearray | memoryview = b""
+    ) -> None:
         """Take part in a session until the client ends its stream, or a step fails.
+
+        Args:
+            body: The tensors of `OpenSession.tuning`.
 
         Cancelling frees the lease and ends the push stream; so does the loss of the client's stream,
         also in the middle of a step.
@@ -142,7 +147,7 @@ class BlockServer:
             async with asyncio.TaskGroup() as group:
                 lost = group.create_task(_raise_when_lost(stream), name="client")
                 self._check(opening)
-                async with self._leased(stream, opening) as session:
+                async with self._leased(stream, opening, body) as session:
                     free = self._serving_now().free_cache_tokens
                     await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
                     while (frame := await stream.receive()) is not None:
@@ -169,7 +174,7 @@ class BlockServer:
                 raise WrongModel(f"{serving.model} is served here, not the weights {request.manifest[:12]}")
             if request.span not in serving.span:
                 raise WrongSpan(f"blocks {serving.span} are served here, not {request.span}")
-            output = await self._engine.backward(request.span, request.each, body)
+            output = await self._engine.backward(request.span, request.each, body, tuning=request.tuning)
             await self._uplink.wait_turn(stream.connection.peer_id, len(output.body))
             await stream.send(encode_message(Gradient(tensor=output.tensor), output.body))
             self.computed_block_tokens += request.each.shape[0] * request.each.shape[1] * len(request.span)
@@ -237,10 +242,16 @@ class BlockServer:
             raise ProtocolError("this session is open already")
 
     @contextlib.asynccontextmanager
-    async def _leased(self, stream: Stream, opening: OpenSession) -> AsyncIterator[_HopSession]:
+    async def _leased(
+        self, stream: Stream, opening: OpenSession, body: bytes | bytearray | memoryview
+    ) -> AsyncIterator[_HopSession]:
         """Hold a lease and the link to the next hop for as long as the session lasts."""
         lease = await self._engine.open_lease(
-            opening.span, batch=opening.batch, max_tokens=opening.max_tokens
+            opening.span,
+            batch=opening.batch,
+            max_tokens=opening.max_tokens,
+            tuning=opening.tuning,
+            body=body,
         )
         now = asyncio.get_running_loop().time()
         session = _HopSession(

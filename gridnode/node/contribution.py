@@ -219,7 +219,7 @@ class Contribution:
         elif isinstance(opening, Backward):
             await self.block_server.serve_backward(stream, opening, body)
         elif isinstance(opening, OpenSession):
-            await self.block_server.serve_session(stream, opening)
+            await self.block_server.serve_session(stream, opening, body)
         else:
             await self.block_server.serve_push(stream, opening)
 

@@ -33,6 +33,7 @@ from gridnode.node.engine_link import EngineLink
 from gridnode.wire.frames import MAX_HEADER_ITEMS
 from gridnode.wire.messages import Output
 from gridnode.wire.tensors import TensorHeader
+from gridnode.wire.tuning import NOT_TUNED, Tuning
 
 logger = logging.getLogger("gridnode.node.engine")
 
@@ -129,18 +130,34 @@ class EngineSupervisor:
             if self.state is not EngineState.FAILED:
                 self._change(EngineState.STOPPED, "")
 
-    async def open_lease(self, span: Span, *, batch: int, max_tokens: int) -> int:
+    async def open_lease(
+        self,
+        span: Span,
+        *,
+        batch: int,
+        max_tokens: int,
+        tuning: Tuning = NOT_TUNED,
+        body: bytes | bytearray | memoryview = b"",
+    ) -> int:
         """Reserve KV cache for a session and return the lease.
 
+        Args:
+            tuning: What to add to the blocks.
+            body: Its tensors.
+
         Raises:
+            BadInput: what is added does not fit the blocks, or is too much.
+            NoCapacity: the executor cannot add anything.
             CacheFull: it does not fit, with numbers.
             EngineLost: the worker is not there.
         """
         link = self._ready_link()
         lease = next(self._numbers)
-        request = OpenLease(number=0, lease=lease, span=span, batch=batch, max_tokens=max_tokens)
+        request = OpenLease(
+            number=0, lease=lease, span=span, batch=batch, max_tokens=max_tokens, tuning=tuning
+        )
         try:
-            answer, _ = await link.request(request, LeaseOpened)
+            answer, _ = await link.request(request, LeaseOpened, memoryview(body))
         except asyncio.CancelledError:
             # The worker may have granted it all the same; nobody else would ever close it.
             self._leases[lease] = link
@@ -205,7 +222,12 @@ class EngineSupervisor:
         return StepOutput(tensor=answer.tensor, body=answer_body, compute_s=answer.compute_s)
 
     async def backward(
-        self, span: Span, each: TensorHeader, body: bytes | bytearray | memoryview
+        self,
+        span: Span,
+        each: TensorHeader,
+        body: bytes | bytearray | memoryview,
+        *,
+        tuning: Tuning = NOT_TUNED,
     ) -> StepOutput:
         """Return the gradient of some blocks; see `BackwardRequest`.
 
@@ -214,7 +236,7 @@ class EngineSupervisor:
             BadInput: the tensors do not fit the blocks.
             EngineLost: the worker is not there, or died.
         """
-        request = BackwardRequest(number=0, span=span, each=each)
+        request = BackwardRequest(number=0, span=span, each=each, tuning=tuning)
         answer, answer_body = await self._ready_link().request(request, StepAnswer, memoryview(body))
         return StepOutput(tensor=answer.tensor, body=answer_body, compute_s=answer.compute_s)
 

@@ -23,6 +23,7 @@ from gridnode.units import MIB
 from gridnode.wire.codec import MessageCodec, TypedMessage
 from gridnode.wire.frames import Frame
 from gridnode.wire.tensors import TensorHeader
+from gridnode.wire.tuning import NOT_TUNED, Tuning
 
 PROTOCOL_VERSION = 1
 # Swarms are upgraded node by node: each version understands the one before it.
@@ -134,6 +135,9 @@ class OpenSession(TypedMessage):
     sampling: SamplingParams | None = None
     """How the last hop chooses tokens; None is greedy."""
 
+    tuning: Tuning = NOT_TUNED
+    """What to add to the blocks; its tensors are in the body."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOpened(TypedMessage):
@@ -221,10 +225,16 @@ class Backward(TypedMessage):
     each: TensorHeader
     """Of each of the two: `[batch, tokens, hidden_size]`."""
 
+    tuning: Tuning = NOT_TUNED
+    """What to add to the blocks; its tensors are in the body behind the two."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gradient(TypedMessage):
-    """The gradient with respect to what went into the blocks, in the body."""
+    """The gradient with respect to what went into the blocks, in the body.
+
+    Behind it the gradients with respect to the tensors of `Backward.tuning`, each as long as its tensor.
+    """
 
     type: ClassVar[int] = MessageType.GRADIENT
     tensor: TensorHeader
