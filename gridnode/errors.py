@@ -149,17 +149,23 @@ class NoRoute(NoCapacity):
 
     Attributes:
         gaps: Half-open ranges of blocks without a peer.
+        is_limited: Whether other peers might serve them, whom the request does not allow.
     """
 
     code = ErrorCode.NO_ROUTE
 
-    def __init__(self, model: str, num_blocks: int, gaps: tuple[tuple[int, int], ...]) -> None:
+    def __init__(
+        self, model: str, num_blocks: int, gaps: tuple[tuple[int, int], ...], *, is_limited: bool = False
+    ) -> None:
         missing = ", ".join(f"{start}:{end}" for start, end in gaps)
+        # Whoever limits the peers may have reasons: nobody else is taken instead.
+        whom = " that the request allows (route, allow, private)" if is_limited else ""
         super().__init__(
-            f"no route for {model}: blocks {missing} of 0:{num_blocks} are served by nobody; "
+            f"no route for {model}: blocks {missing} of 0:{num_blocks} are served by nobody{whom}; "
             f"start a node for them with 'gridnode up --model {model} --blocks {missing.split(', ')[0]}'"
         )
         self.gaps = gaps
+        self.is_limited = is_limited
 
 
 class RateLimited(NoCapacity):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from gridnode.control.answer_schema import (
 )
 from gridnode.control.client import ControlClient
 from gridnode.core.addresses import Address
+from gridnode.core.route_wishes import RouteWishes
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput, GridError, ModelUnknown, NoCapacity
 
@@ -39,6 +40,8 @@ class Question:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     sampling: dict[str, float | None]
+    routing: dict[str, Any] = field(default_factory=dict)
+    """Fields of `RouteWishes`."""
 
     def request(self) -> GenerateRequest:
         """Return the request to the node.
@@ -53,9 +56,15 @@ class Question:
             given["seed"] = secrets.randbelow(2**32)
         try:
             sampling = SamplingParams(**given)
+            routing = RouteWishes(**self.routing)
         except ValueError as exc:
             raise BadInput(str(exc)) from exc
-        fields: dict[str, Any] = {"model": self.model, "stop": self.stop, "sampling": sampling}
+        fields: dict[str, Any] = {
+            "model": self.model,
+            "stop": self.stop,
+            "sampling": sampling,
+            "routing": routing,
+        }
         if self.max_tokens is not None:
             fields["max_tokens"] = self.max_tokens
         if self.raw:

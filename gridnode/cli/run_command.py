@@ -13,6 +13,7 @@ from gridnode.errors import BadInput
 
 _ANSWER = "The answer"
 _CHOICE = "Choosing tokens"
+_NODES = "Choosing nodes (by public name, or the beginning of an id; may be repeated)"
 
 
 def run(
@@ -56,6 +57,32 @@ def run(
         int | None,
         typer.Option(help="Same seed, same answer; random if left out.", rich_help_panel=_CHOICE),
     ] = None,
+    route: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NODE", help="The nodes of the route, in their order.", rich_help_panel=_NODES),
+    ] = None,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="NODE", help="Use these nodes only.", rich_help_panel=_NODES)
+    ] = None,
+    block: Annotated[
+        list[str] | None, typer.Option(metavar="NODE", help="Do not use these nodes.", rich_help_panel=_NODES)
+    ] = None,
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private",
+            help="Compute the first and the last block at home, on this node or those of --home, or refuse.",
+            rich_help_panel=_NODES,
+        ),
+    ] = False,
+    home: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="A node of yours, by at least 16 characters of its id; for --private.",
+            rich_help_panel=_NODES,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events, one JSON object a line.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print route, times and bytes to stderr.")] = False,
     api: ApiOption = DEFAULT_API,
@@ -69,6 +96,7 @@ def run(
       gridnode run SmolLM2-135M-Instruct "Tell me a joke" --temperature 0.8 --stats
       gridnode run --raw --max-tokens 20 "Once upon a time"
       git diff | gridnode run -
+      gridnode run --private --home 7lvwnbwxrkbkp3xq "Something that is nobody's business"
     """
     import asyncio
 
@@ -90,6 +118,13 @@ def run(
             "top_p": top_p,
             "repetition_penalty": repetition_penalty,
             "seed": seed,
+        },
+        routing={
+            "route": tuple(route or ()),
+            "allow": tuple(allow or ()),
+            "block": tuple(block or ()),
+            "private": private,
+            "home": tuple(home or ()),
         },
     )
     asyncio.run(answer(question, api, as_json=as_json, stats=stats))

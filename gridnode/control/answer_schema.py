@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
 from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.errors import ErrorCode
 
@@ -120,6 +121,9 @@ class GenerateRequest:
 
     prefill_chunk_tokens: Annotated[int, Meta(ge=1, le=8192)] = 256
     """Tokens of the prompt per step."""
+
+    routing: RouteWishes = ANYWHERE
+    """Which nodes may compute the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +272,9 @@ class EmbedRequest:
         tuple[tuple[Annotated[int, Meta(ge=0)], ...], ...], Meta(max_length=MAX_EMBEDDED_TEXTS)
     ] = ()
     """Instead of `texts`."""
+
+    routing: RouteWishes = ANYWHERE
+    """Which nodes may compute the vectors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 
 from gridnode.control.answer_schema import GenerateRequest
+from gridnode.core.route_wishes import RouteWishes
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput
 from gridnode.units import MIB, format_bytes
@@ -87,8 +88,9 @@ def decode_request(body: bytes) -> GenerateRequest:
     """
     fields = decode_body(body, dict[str, msgspec.Raw])
     _refuse_unknown(fields, GenerateRequest, "")
-    if "sampling" in fields:
-        _refuse_unknown(decode_body(fields["sampling"], dict[str, msgspec.Raw]), SamplingParams, "sampling.")
+    for name, record in (("sampling", SamplingParams), ("routing", RouteWishes)):
+        if name in fields:
+            _refuse_unknown(decode_body(fields[name], dict[str, msgspec.Raw]), record, f"{name}.")
     return decode_body(body, GenerateRequest)
 
 

@@ -23,6 +23,8 @@ MAX_TTL_S = 600.0
 MAX_CLOCK_DIFFERENCE_S = 300.0
 # Ten minutes per block or round trip is no speed but a mistake.
 MAX_STEP_S = 600.0
+# A node serves some hundred sessions; more steps at once are a mistake.
+MAX_QUEUED_STEPS = 1e6
 
 
 class PeerState(StrEnum):
@@ -75,6 +77,9 @@ class Serving:
     open_sessions: int = 0
     """Sessions in which the node was a hop when it said so."""
 
+    queued_steps: float = 0.0
+    """Steps that were there at once on average lately, those being computed included."""
+
     def __post_init__(self) -> None:
         if not 0 < self.num_blocks <= MAX_BLOCKS or self.span.end > self.num_blocks:
             raise ValueError(f"span {self.span} announced of {self.num_blocks} blocks")
@@ -82,6 +87,8 @@ class Serving:
             raise ValueError("negative number of tokens announced")
         if self.open_sessions < 0:
             raise ValueError("negative number of sessions announced")
+        if not 0.0 <= self.queued_steps <= MAX_QUEUED_STEPS:
+            raise ValueError(f"queued_steps must be in 0..{MAX_QUEUED_STEPS:g}, got {self.queued_steps}")
         # Also refuses NaN, which would make every comparison of routes false.
         if not 0.0 < self.decode_block_s <= MAX_STEP_S:
             raise ValueError(f"decode_block_s must be in 0..{MAX_STEP_S:g}, got {self.decode_block_s}")

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from enum import StrEnum
 
 from gridnode.core.announcements import Announcement, Serving
+from gridnode.core.hop_costs import HopCosts
 from gridnode.core.ids import ModelId, PeerId, short
 from gridnode.core.spans import Span, gaps
 from gridnode.errors import CacheFull, NoRoute
 
-# A link that nobody measured: slower than a LAN, faster than another continent.
-UNKNOWN_RTT_S = 0.1
-# Framing, queueing and copying of one hop, from benchmarks/hop.py: keeps routes from splitting for nothing.
-HOP_OVERHEAD_S = 0.002
+
+class Aim(StrEnum):
+    """What a route is chosen for."""
+
+    LATENCY = "latency"
+    """One token after the other, as in an answer: the sum of all hops counts."""
+
+    THROUGHPUT = "throughput"
+    """Many tokens behind each other, as in scoring and training: the slowest hop counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +62,55 @@ class RouteRequest:
     """Blocks to run on hidden states; None is the whole model, from token ids to logits."""
 
     avoid: frozenset[PeerId] = frozenset()
-    """Peers that failed this session."""
+    """Peers not to use: they failed this session, or its owner does not want them."""
+
+    allowed: frozenset[PeerId] | None = None
+    """The only peers to use; None allows all."""
+
+    home: frozenset[PeerId] | None = None
+    """The only peers that may compute the first and the last block of the model; None allows all."""
 
     pinned: tuple[PeerId, ...] = ()
-    """If not empty, the only peers to use."""
+    """If not empty, the peers of a route through the whole model in their order, each once. A route through
+    a part of it has some of them, one behind the other."""
 
     @property
     def span(self) -> Span:
         """The blocks that the route covers."""
         return self.part or Span(0, self.num_blocks)
 
-    def begins_at(self, serving: Serving) -> bool:
+    @property
+    def is_limited(self) -> bool:
+        """Whether its owner wants some peers only."""
+        return self.allowed is not None or self.home is not None or bool(self.pinned)
+
+    def allows(self, peer_id: PeerId) -> bool:
+        """Return whether a peer may take part at all."""
+        return (
+            peer_id not in self.avoid
+            and (self.allowed is None or peer_id in self.allowed)
+            and (not self.pinned or peer_id in self.pinned)
+        )
+
+    def begins_at(self, peer_id: PeerId, serving: Serving) -> bool:
         """Return whether a route may begin at a peer that serves `serving`."""
-        return self.part is not None or serving.has_embeddings
+        return (
+            (self.part is not None or serving.has_embeddings)
+            and (self.home is None or self.span.start > 0 or peer_id in self.home)
+            and (not self.pinned or self.span.start > 0 or peer_id == self.pinned[0])
+        )
 
-    def ends_at(self, serving: Serving) -> bool:
+    def ends_at(self, peer_id: PeerId, serving: Serving) -> bool:
         """Return whether a route may end there."""
-        return self.part is not None or serving.has_head
+        return (
+            (self.part is not None or serving.has_head)
+            and (self.home is None or self.span.end < self.num_blocks or peer_id in self.home)
+            and (not self.pinned or self.span.end < self.num_blocks or peer_id == self.pinned[-1])
+        )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
-    """Known round-trip times in seconds. `own` are those of the client of the session."""
-
-    own: Mapping[PeerId, float] = field(default_factory=dict)
-    between: Mapping[tuple[PeerId, PeerId], float] = field(default_factory=dict)
-
-    def one_way_s(self, source: PeerId | None, target: PeerId | None) -> float:
-        """Return half the round-trip time; None stands for the client."""
-        if source is None or target is None:
-            peer_id = source or target
-            return self.own.get(peer_id, UNKNOWN_RTT_S) / 2 if peer_id is not None else 0.0
-        known = self.between.get((source, target), self.between.get((target, source)))
-        return (UNKNOWN_RTT_S if known is None else known) / 2
-
-
-def announced_links(announcements: Iterable[Announcement], own: Mapping[PeerId, float]) -> Links:
-    """Return the links that `announcements` and our own measurements tell of."""
-    between = {(ann.peer_id, target): rtt_s for ann in announcements for target, rtt_s in ann.rtts}
-    return Links(own=own, between=between)
+    def follows(self, before: PeerId, after: PeerId) -> bool:
+        """Return whether a route may go from one peer to another."""
+        return not self.pinned or self.pinned.index(after) == self.pinned.index(before) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,109 +131,142 @@ class _Path:
         return _Path(cost_s, peer_id, hops)
 
 
-def lowest_latency_route(announcements: Iterable[Announcement], request: RouteRequest, links: Links) -> Route:
+def lowest_latency_route(
+    announcements: Iterable[Announcement], request: RouteRequest, costs: HopCosts
+) -> Route:
     """Return the route on which one token takes the least time.
 
-    The cost of a route is the sum of its one-way links, of each hop's overhead and of the compute of
-    its blocks (Dijkstra's algorithm on a graph that is layered by block: one sweep suffices).
+    The cost of a route is the sum of its one-way links, of each hop's overhead and waiting, and of the
+    compute of its blocks (Dijkstra's algorithm on a graph that is layered by block: one sweep suffices).
 
     Raises:
         NoRoute: some blocks are served by nobody that the request allows, or nobody holds the
             embeddings or the head.
         CacheFull: every block is served, but not with enough free KV cache.
     """
-    allowed = _allowed(announcements, request)
-    roomy = {key: s for key, s in allowed.items() if _room(s) >= request.cache_tokens}
-    path = _cheapest(roomy, request, links)
+    allowed = allowed_servings(announcements, request)
+    path = _cheapest(with_room(allowed, request), request, costs)
     if path is not None:
         return Route(path.hops)
-    if _cheapest(allowed, request, links) is not None:
-        raise CacheFull(request.cache_tokens, _longest_session(allowed, request.num_blocks))
-    raise NoRoute(request.model.name, request.num_blocks, _missing(allowed, request))
+    raise no_route(allowed, request, has_room_elsewhere=_cheapest(allowed, request, costs) is not None)
 
 
-def expected_step_s(route: Route, announcements: Iterable[Announcement], links: Links) -> float:
+def expected_step_s(route: Route, announcements: Iterable[Announcement], costs: HopCosts) -> float:
     """Return what `lowest_latency_route` takes for the time of one token along `route`, there and back."""
     servings = {ann.peer_id: ann.serving for ann in announcements}
     total_s, before = 0.0, None
     for hop in route.hops:
-        serving = servings[hop.peer_id]
-        compute_s = serving.decode_block_s * len(hop.span) if serving else 0.0
-        total_s += links.one_way_s(before, hop.peer_id) + HOP_OVERHEAD_S + compute_s
+        serving = servings.get(hop.peer_id)
+        compute_s = costs.block_s(hop.peer_id, serving) * len(hop.span) if serving else 0.0
+        total_s += costs.entry_s(before, hop.peer_id, serving) + compute_s
         before = hop.peer_id
-    return total_s + links.one_way_s(before, None)
+    return total_s + costs.links.one_way_s(before, None)
 
 
-def _allowed(announcements: Iterable[Announcement], request: RouteRequest) -> dict[PeerId, Serving]:
+def allowed_servings(announcements: Iterable[Announcement], request: RouteRequest) -> dict[PeerId, Serving]:
     """Return what may be used, in an order that does not depend on who asks."""
     return {
         ann.peer_id: ann.serving
         for ann in sorted(announcements, key=lambda ann: ann.peer_id)
-        if ann.serving is not None
-        and ann.serving.model == request.model
-        and ann.peer_id not in request.avoid
-        and (not request.pinned or ann.peer_id in request.pinned)
+        if ann.serving is not None and ann.serving.model == request.model and request.allows(ann.peer_id)
     }
+
+
+def with_room(servings: Mapping[PeerId, Serving], request: RouteRequest) -> dict[PeerId, Serving]:
+    """Return those of `servings` that can lease what `request` needs."""
+    return {key: s for key, s in servings.items() if _room(s) >= request.cache_tokens}
+
+
+def no_route(
+    allowed: Mapping[PeerId, Serving], request: RouteRequest, *, has_room_elsewhere: bool
+) -> NoRoute | CacheFull:
+    """Return why there is no route.
+
+    Args:
+        has_room_elsewhere: Whether there would be one for a session that needs no cache.
+    """
+    if has_room_elsewhere:
+        return CacheFull(request.cache_tokens, _longest_session(allowed, request))
+    missing = _missing(allowed, request)
+    return NoRoute(request.model.name, request.num_blocks, missing, is_limited=request.is_limited)
 
 
 def _room(serving: Serving) -> int:
     return min(serving.free_cache_tokens, serving.max_session_tokens)
 
 
-def _longest_session(allowed: Mapping[PeerId, Serving], num_blocks: int) -> int:
+def _longest_session(allowed: Mapping[PeerId, Serving], request: RouteRequest) -> int:
     """Return what the fullest block has room for: no route takes more, whatever other blocks have."""
     return min(
-        max(_room(serving) for serving in allowed.values() if block_index in serving.span)
-        for block_index in range(num_blocks)
+        max((_room(serving) for serving in allowed.values() if block_index in serving.span), default=0)
+        for block_index in request.span
     )
 
 
 def _missing(allowed: Mapping[PeerId, Serving], request: RouteRequest) -> tuple[tuple[int, int], ...]:
+    """Return the blocks without a peer; all of them if each has one, but no order of peers is allowed."""
     span = request.span
-    spans = [s.span for s in allowed.values()]
     missing = [
         (max(gap.start, span.start), min(gap.end, span.end))
-        for gap in gaps(spans, request.num_blocks)
+        for gap in gaps([s.span for s in allowed.values()], request.num_blocks)
         if gap.start < span.end and gap.end > span.start
     ]
-    last = span.end - 1
-    if not missing and not any(request.begins_at(s) and span.start in s.span for s in allowed.values()):
-        missing.append((span.start, span.start + 1))
-    if not missing and not any(request.ends_at(s) and last in s.span for s in allowed.values()):
+    if missing:
+        return tuple(missing)
+    first, last = span.start, span.end - 1
+    if not any(request.begins_at(key, s) and first in s.span for key, s in allowed.items()):
+        missing.append((first, first + 1))
+    if not any(request.ends_at(key, s) and last in s.span for key, s in allowed.items()):
         missing.append((last, last + 1))
-    return tuple(missing)
+    return tuple(dict.fromkeys(missing)) or ((span.start, span.end),)
 
 
-def _cheapest(servings: Mapping[PeerId, Serving], request: RouteRequest, links: Links) -> _Path | None:
+def _cheapest(servings: Mapping[PeerId, Serving], request: RouteRequest, costs: HopCosts) -> _Path | None:
     paths: list[_Path] = []
     for block_index in request.span:
         holders = {key: s for key, s in servings.items() if block_index in s.span}
         if block_index == request.span.start:
             paths = [
                 _Path(
-                    links.one_way_s(None, key) + HOP_OVERHEAD_S + s.decode_block_s,
+                    costs.entry_s(None, key, s) + costs.block_s(key, s),
                     key,
                     (Hop(key, Span(block_index, block_index + 1)),),
                 )
                 for key, s in holders.items()
-                if request.begins_at(s)
+                if request.begins_at(key, s)
             ]
         else:
-            paths = (
-                [_extend(paths, key, s, block_index, links) for key, s in holders.items()] if paths else []
-            )
+            longer = (_extend(paths, key, s, block_index, request, costs) for key, s in holders.items())
+            paths = [path for path in longer if path is not None]
         if not paths:
             return None
-    ends = [path for path in paths if request.ends_at(servings[path.peer_id])]
-    return min(ends, key=lambda p: p.cost_s + links.one_way_s(p.peer_id, None), default=None)
+    ends = [path for path in paths if request.ends_at(path.peer_id, servings[path.peer_id])]
+    return min(ends, key=lambda p: p.cost_s + costs.links.one_way_s(p.peer_id, None), default=None)
 
 
-def _extend(paths: list[_Path], peer_id: PeerId, serving: Serving, block_index: int, links: Links) -> _Path:
-    """Return the cheapest of `paths` followed by one block at `peer_id`."""
+def _extend(
+    paths: list[_Path],
+    peer_id: PeerId,
+    serving: Serving,
+    block_index: int,
+    request: RouteRequest,
+    costs: HopCosts,
+) -> _Path | None:
+    """Return the cheapest of `paths` followed by one block at `peer_id`, if any may be.
+
+    A peer computes one span of a session, so that no path comes back to one. Its span has no holes: whoever
+    passed it by can still stay on it from its first block on, and no block becomes unreachable.
+    """
 
     def cost_s(path: _Path) -> float:
         moved = path.peer_id != peer_id
-        return path.cost_s + (links.one_way_s(path.peer_id, peer_id) + HOP_OVERHEAD_S if moved else 0.0)
+        return path.cost_s + (costs.entry_s(path.peer_id, peer_id, serving) if moved else 0.0)
 
-    best = min(paths, key=cost_s)
-    return best.then(peer_id, block_index, cost_s(best) + serving.decode_block_s)
+    def may_follow(path: _Path) -> bool:
+        if path.peer_id == peer_id:
+            return True
+        return request.follows(path.peer_id, peer_id) and all(hop.peer_id != peer_id for hop in path.hops)
+
+    fitting = list(filter(may_follow, paths))
+    best = min(fitting, key=cost_s, default=None)
+    return best and best.then(peer_id, block_index, cost_s(best) + costs.block_s(peer_id, serving))

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.score_schema import Scored, ScoreRequest
+from gridnode.core.routing import Aim
 from gridnode.errors import BadInput, ContextFull
 from gridnode.node.embedding import embed_tokens
 from gridnode.node.model_access import ModelAccess
@@ -70,13 +71,19 @@ class Answering:
         given = [codec.encode(text) for text in request.texts] or request.token_ids
         if not all(given):
             raise BadInput("a text without tokens has no vector")
-        context_tokens = self._models.context_tokens(model, num_blocks)
+        context_tokens = self._models.context_tokens(model, num_blocks, wishes=request.routing)
         longest = max(map(len, given))
         if longest > context_tokens:
             raise ContextFull(longest, context_tokens)
         vectors = []
         for token_ids in given:
-            opener = self._models.opener(model, num_blocks, max_tokens=len(token_ids))
+            opener = self._models.opener(
+                model,
+                num_blocks,
+                max_tokens=len(token_ids),
+                wishes=request.routing,
+                aim=Aim.THROUGHPUT,
+            )
             vectors.append(tuple((await embed_tokens(opener, token_ids)).tolist()))
         return Embedded(model=model.name, vectors=tuple(vectors), prompt_tokens=sum(map(len, given)))
 

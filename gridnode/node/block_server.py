@@ -27,6 +27,7 @@ from gridnode.errors import (
 from gridnode.net.transport import Stream
 from gridnode.node.engine_supervisor import EngineSupervisor, StepOutput
 from gridnode.node.links import Links
+from gridnode.node.queue_gauge import QueueGauge
 from gridnode.node.uplink import Uplink
 from gridnode.wire.codec import encode_message
 from gridnode.wire.frames import Frame
@@ -109,6 +110,13 @@ class BlockServer:
 
         self.computed_block_tokens = 0
         """Tokens times the blocks that they went through here."""
+
+        self._gauge = QueueGauge(now=asyncio.get_running_loop().time())
+
+    @property
+    def queued_steps(self) -> float:
+        """Steps that were here at once on average lately."""
+        return self._gauge.average(now=asyncio.get_running_loop().time())
 
     def sessions(self) -> tuple[SessionStatus, ...]:
         """Return the sessions in which this node is a hop now, in the words of the door."""
@@ -284,6 +292,13 @@ class BlockServer:
 
     async def _handle(self, session: _HopSession, step: Step, frame: Frame) -> None:
         """Compute one step and send the result on."""
+        self._gauge.come(now=asyncio.get_running_loop().time())
+        try:
+            await self._compute(session, step, frame)
+        finally:
+            self._gauge.go(now=asyncio.get_running_loop().time())
+
+    async def _compute(self, session: _HopSession, step: Step, frame: Frame) -> None:
         clock = asyncio.get_running_loop().time
         arrived_at = clock()
         async with session.lock:

@@ -190,6 +190,7 @@ class Contribution:
             decode_block_s=engine.loaded.decode_block_s,
             total_cache_tokens=self._config.cache_tokens,
             open_sessions=len(self.sessions()),
+            queued_steps=self.block_server.queued_steps if self.block_server else 0.0,
         )
 
     def engine_status(self) -> EngineStatus:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 
 import numpy as np
 
-from gridnode.core.ids import ModelId, PeerId, short
-from gridnode.core.routing import Hop, Route
+from gridnode.core.ids import ModelId, short
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
+from gridnode.core.routing import Aim, Hop, Route
 from gridnode.core.spans import Span
 from gridnode.engine.arrays import to_array, to_parts
 from gridnode.engine.executor import Array
-from gridnode.errors import GridError, NoCapacity, PeerLost, PeerRefused, ProtocolError
+from gridnode.errors import ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
 from gridnode.node.hidden_session import HiddenSession
 from gridnode.node.lasting_session import FAILOVER_DEADLINE_S
 from gridnode.node.model_access import ModelAccess
@@ -28,44 +30,69 @@ BACKWARD_TIMEOUT_S = 300.0
 
 
 async def backward(
-    models: ModelAccess, model: ModelId, num_blocks: int, part: Span, hidden: Array, gradient: Array
+    models: ModelAccess,
+    model: ModelId,
+    num_blocks: int,
+    part: Span,
+    hidden: Array,
+    gradient: Array,
+    *,
+    wishes: RouteWishes = ANYWHERE,
 ) -> Array:
     """Return the gradient with respect to `hidden`, which went into the blocks `part`.
 
-    A hop that is lost is replaced, and everything computed again: the result is the same.
+    A hop that is lost is replaced, and everything computed again: the result is the same. If nobody
+    serves its blocks, this waits for somebody who does.
 
     Args:
         hidden: `[1, tokens, hidden_size]`, float32, at the positions from 0 on.
         gradient: That with respect to what came out, of the same shape.
+        wishes: Which nodes may compute.
 
     Raises:
         NoCapacity: no route has nodes that compute gradients.
         PeerRefused, PeerLost: a hop failed in a way that no other could mend.
     """
-    failed: frozenset[PeerId] = frozenset()
-    deadline = asyncio.get_running_loop().time() + FAILOVER_DEADLINE_S
+    opener = models.opener(
+        model,
+        num_blocks,
+        max_tokens=hidden.shape[1],
+        part=part,
+        wishes=wishes,
+        aim=Aim.THROUGHPUT,
+    )
+    deadline: float | None = None
     last: GridError | None = None
     while True:
+        route = await opener.find_route(deadline, last)
         try:
-            route = models.view().route(model, num_blocks, cache_tokens=0, part=part, avoid=failed)
-        except NoCapacity as exc:
-            raise last or exc from None
-        try:
-            return await _along(models, model, num_blocks, route, hidden, gradient)
+            return await _along(models, model, num_blocks, route, hidden, gradient, wishes)
         except (PeerRefused, PeerLost) as exc:
-            if not is_survivable(exc) or asyncio.get_running_loop().time() >= deadline:
+            now = asyncio.get_running_loop().time()
+            if not is_survivable(exc) or now >= (deadline or math.inf):
                 raise
+            if isinstance(exc, PeerRefused) and exc.reason is ErrorCode.NO_CAPACITY:
+                last = exc  # it computes no gradients; time changes nothing there
+            else:
+                deadline = deadline or now + FAILOVER_DEADLINE_S
             logger.info("%s; computing the gradient on another route", exc)
-            last = exc
-            failed |= {PeerId(exc.peer_id)} if isinstance(exc, PeerRefused) and exc.peer_id else frozenset()
+            opener.note_failure(exc)
 
 
 async def _along(
-    models: ModelAccess, model: ModelId, num_blocks: int, route: Route, hidden: Array, gradient: Array
+    models: ModelAccess,
+    model: ModelId,
+    num_blocks: int,
+    route: Route,
+    hidden: Array,
+    gradient: Array,
+    wishes: RouteWishes,
 ) -> Array:
     inputs = [hidden]
     for hop in route.hops[:-1]:
-        session = HiddenSession(models, model, num_blocks, hop.span, max_tokens=hidden.shape[1])
+        session = HiddenSession(
+            models, model, num_blocks, hop.span, max_tokens=hidden.shape[1], wishes=wishes, aim=Aim.THROUGHPUT
+        )
         async with contextlib.aclosing(session):
             inputs.append(await session.step(inputs[-1]))
     for hop, states in zip(reversed(route.hops), reversed(inputs), strict=True):

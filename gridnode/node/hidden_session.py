@@ -8,6 +8,8 @@ import logging
 import numpy as np
 
 from gridnode.core.ids import ModelId
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
+from gridnode.core.routing import Aim
 from gridnode.core.spans import Span
 from gridnode.engine.arrays import to_array, to_parts
 from gridnode.engine.executor import Array
@@ -34,6 +36,8 @@ class HiddenSession:
 
     Args:
         max_tokens: Positions at most; the lease has them from the beginning. None grows as needed.
+        wishes: Which nodes may compute.
+        aim: What the route is chosen for.
     """
 
     def __init__(
@@ -44,7 +48,11 @@ class HiddenSession:
         part: Span,
         *,
         max_tokens: int | None = None,
+        wishes: RouteWishes = ANYWHERE,
+        aim: Aim = Aim.LATENCY,
     ) -> None:
+        self._wishes = wishes
+        self._aim = aim
         self._models = models
         self._model = model
         self._num_blocks = num_blocks
@@ -67,7 +75,13 @@ class HiddenSession:
     def fork(self) -> HiddenSession:
         """Return a session that goes on from the same tokens; its caches fill when it is used."""
         twin = HiddenSession(
-            self._models, self._model, self._num_blocks, self._part, max_tokens=self._max_tokens
+            self._models,
+            self._model,
+            self._num_blocks,
+            self._part,
+            max_tokens=self._max_tokens,
+            wishes=self._wishes,
+            aim=self._aim,
         )
         twin._sent = list(self._sent)
         return twin
@@ -140,7 +154,9 @@ class HiddenSession:
 
     def _reserve(self, num_tokens: int) -> None:
         if num_tokens > self._lease_tokens:
-            limit = self._max_tokens or self._models.context_tokens(self._model, self._num_blocks, self._part)
+            limit = self._max_tokens or self._models.context_tokens(
+                self._model, self._num_blocks, self._part, wishes=self._wishes
+            )
             if num_tokens > limit:
                 raise ContextFull(num_tokens, limit)
             self._lease_tokens = min(max(2 * self._lease_tokens, num_tokens), limit, MAX_SESSION_TOKENS)
@@ -148,7 +164,12 @@ class HiddenSession:
 
     def _new_opener(self) -> SessionOpener:
         return self._models.opener(
-            self._model, self._num_blocks, max_tokens=self._lease_tokens, part=self._part
+            self._model,
+            self._num_blocks,
+            max_tokens=self._lease_tokens,
+            part=self._part,
+            wishes=self._wishes,
+            aim=self._aim,
         )
 
     async def _run(self, num_before: int, deadline: float | None) -> Array:

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 
 from gridnode.core.announcements import PeerState
 from gridnode.core.ids import ModelId
-from gridnode.core.routing import Route
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
+from gridnode.core.routing import Aim, Route
 from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.core.spans import Span, gaps
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput, ModelLoading, ModelUnknown, NoRoute
 from gridnode.node.links import Links
+from gridnode.node.pacing import Pacing
 from gridnode.node.session_opener import SessionOpener
 from gridnode.node.status import SwarmView
 
@@ -22,6 +24,7 @@ class ModelAccess:
     """What a node needs to ask a model of the swarm something.
 
     Args:
+        pacing: Takes over what sessions measure.
         view: Returns the swarm as it is now.
         wait_change: Returns once the view may have changed.
         codec: Returns the text side of a model; raises a `GridError` if there is none.
@@ -34,6 +37,7 @@ class ModelAccess:
         self,
         links: Links,
         *,
+        pacing: Pacing,
         view: Callable[[], SwarmView],
         wait_change: Callable[[], Awaitable[None]],
         codec: Callable[[ModelId], Awaitable[TextCodec]],
@@ -43,6 +47,7 @@ class ModelAccess:
         self.view = view
         self.codec = codec
         self.links = links
+        self._pacing = pacing
         self._wait_change = wait_change
         self._on_unknown = on_unknown
         self._loading = loading
@@ -75,7 +80,14 @@ class ModelAccess:
             await self._on_unknown(wanted)
         raise ModelUnknown(f"nobody in the swarm serves {wanted or 'a model'}; served now: {known}")
 
-    def route(self, model: ModelId, num_blocks: int, part: Span | None = None) -> Route:
+    def route(
+        self,
+        model: ModelId,
+        num_blocks: int,
+        part: Span | None = None,
+        *,
+        wishes: RouteWishes = ANYWHERE,
+    ) -> Route:
         """Return the route of lowest latency; whether it has room is another question.
 
         Raises:
@@ -84,10 +96,10 @@ class ModelAccess:
         """
         view = self.view()
         try:
-            return view.route(model, num_blocks, cache_tokens=0, part=part)
-        except NoRoute:
+            return view.route(model, num_blocks, cache_tokens=0, part=part, wishes=wishes)
+        except NoRoute as exc:
             soon = view.swarm.spans(model, states=_SERVING_SOON)
-            if gaps(soon, num_blocks):
+            if gaps(soon, num_blocks) or exc.is_limited:
                 raise
             loaded, wanted = self._loading()
             here = f"; {loaded} of {wanted} blocks of this node are ready" if wanted else ""
@@ -97,13 +109,20 @@ class ModelAccess:
                 wanted_blocks=wanted,
             ) from None
 
-    def context_tokens(self, model: ModelId, num_blocks: int, part: Span | None = None) -> int:
+    def context_tokens(
+        self,
+        model: ModelId,
+        num_blocks: int,
+        part: Span | None = None,
+        *,
+        wishes: RouteWishes = ANYWHERE,
+    ) -> int:
         """Return the longest session that the best route takes, through some blocks or all of them.
 
         Raises:
             NoRoute, ModelLoading: as `route`.
         """
-        return self.view().context_tokens(self.route(model, num_blocks, part))
+        return self.view().context_tokens(self.route(model, num_blocks, part, wishes=wishes))
 
     def opener(
         self,
@@ -113,10 +132,13 @@ class ModelAccess:
         max_tokens: int,
         sampling: SamplingParams = GREEDY,
         part: Span | None = None,
+        wishes: RouteWishes = ANYWHERE,
+        aim: Aim = Aim.LATENCY,
     ) -> SessionOpener:
         """Return what opens sessions of `max_tokens` on `model`, or on some blocks of it."""
         return SessionOpener(
             self.links,
+            pacing=self._pacing,
             view=self.view,
             wait_change=self._wait_change,
             model=model,
@@ -124,6 +146,8 @@ class ModelAccess:
             max_tokens=max_tokens,
             sampling=sampling,
             part=part,
+            wishes=wishes,
+            aim=aim,
         )
 
 

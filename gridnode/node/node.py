@@ -41,6 +41,7 @@ from gridnode.node.lan import Lan
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
 from gridnode.node.model_access import ModelAccess, is_named
+from gridnode.node.pacing import Pacing
 from gridnode.node.prompt_log import log_texts, logged
 from gridnode.node.recorder import Recorder
 from gridnode.node.status import SwarmView
@@ -99,8 +100,10 @@ class Node:
             on_refused=self._recorder.refused,
         )
         self._courtesy = Courtesy(config.terms, rest=self._contribution.pausing.rest)
+        self._pacing = Pacing()
         self._models = ModelAccess(
             self.links,
+            pacing=self._pacing,
             view=self._view,
             wait_change=self._membership.wait_change,
             codec=self._texts.codec,
@@ -341,6 +344,8 @@ class Node:
             swarm=self._membership.swarm,
             connections=self.links.connections(),
             is_near=self._lan.is_near,
+            paces=self._pacing.paces(),
+            own_sessions=self._pacing.own_sessions,
         )
 
     async def _greet(self, connection: Connection) -> None:

@@ -57,7 +57,9 @@ class Opening:
         if self._question is None:
             self._question = await self._ask()
         question, request = self._question, self._request
-        context_tokens = self._models.context_tokens(question.model, question.num_blocks)
+        context_tokens = self._models.context_tokens(
+            question.model, question.num_blocks, wishes=request.routing
+        )
         num_prompt = len(question.prompt_ids)
         if num_prompt >= context_tokens:
             raise ContextFull(num_prompt + 1, context_tokens)
@@ -68,6 +70,7 @@ class Opening:
             # The last token is chosen and never run, so that it needs no place in the cache.
             max_tokens=num_prompt + max_new_tokens - 1,
             sampling=request.sampling,
+            wishes=request.routing,
         )
         self._session = LastingSession(
             opener,
@@ -95,7 +98,8 @@ class Opening:
     async def _ask(self) -> _Question:
         request = self._request
         model, num_blocks = await self._models.resolve(request.model)
-        self._models.route(model, num_blocks)  # while there is none, nobody may have the tokenizer either
+        # While there is no route, nobody may have the tokenizer either.
+        self._models.route(model, num_blocks, wishes=request.routing)
         codec = await self._models.codec(model)
         prompt_ids = prompt_tokens(request, codec)
         schema = constraint_schema(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -65,6 +65,9 @@ class RemoteSession:
     Args:
         addresses: Where each hop of the route listens.
         in_order: Open one hop after the other instead of all at once.
+        on_lap: Called with what the hops did, and the seconds from here to here, for every decode step
+            that no other one followed.
+        on_end: Called once when the session ends.
     """
 
     def __init__(
@@ -74,12 +77,17 @@ class RemoteSession:
         *,
         addresses: Mapping[PeerId, Sequence[Address]],
         in_order: bool = False,
+        on_lap: Callable[[Sequence[HopTrace], float], None] = lambda trace, lap_s: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.plan = plan
         self.session_id = SessionId(secrets.token_bytes(16))
         self._links = links
         self._addresses = addresses
         self._in_order = in_order
+        self._on_lap = on_lap
+        self._on_end = on_end
+        self._is_ended = False
         self._streams: dict[int, Stream] = {}
         """By number of the hop, as they are opened."""
 
@@ -149,6 +157,7 @@ class RemoteSession:
             raise self._failure
         number = self._num_steps
         self._num_steps += 1
+        is_alone = not self._pending
         answer: asyncio.Future[StepOutcome] = asyncio.get_running_loop().create_future()
         self._pending[number] = answer
         timeout_s = self._timeout_s(kind)
@@ -163,6 +172,8 @@ class RemoteSession:
             if kind is StepKind.DECODE:
                 took_s = asyncio.get_running_loop().time() - began_at
                 self._slowest_decode_s = max(took_s, self._slowest_decode_s or 0.0)
+                if is_alone and number + 1 == self._num_steps:
+                    self._on_lap(outcome.trace, took_s)
             return outcome
         except TimeoutError as exc:
             raise PeerLost(f"no answer from {self.plan.route} in {timeout_s:.3g} s") from exc
@@ -178,6 +189,9 @@ class RemoteSession:
 
     async def aclose(self) -> None:
         """Free the lease on every hop at once. Safe to call more than once."""
+        if not self._is_ended:
+            self._is_ended = True
+            self._on_end()
         for stream in self._streams.values():
             stream.reset()
         for listener in self._listeners:

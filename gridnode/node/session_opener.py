@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import PeerState
 from gridnode.core.ids import ModelId, PeerId
-from gridnode.core.routing import Route
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
+from gridnode.core.routing import Aim, Route
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import ErrorCode, GridError, NoCapacity, PeerLost, PeerRefused
 from gridnode.node.links import Links
+from gridnode.node.pacing import Pacing
 from gridnode.node.remote_session import RemoteSession, SessionPlan
 from gridnode.node.status import SwarmView
 
@@ -52,12 +54,15 @@ class SessionOpener:
         wait_change: Returns once the view may have changed.
         max_tokens: Positions to lease.
         part: Blocks to run on hidden states; None is the whole model.
+        wishes: Which nodes may take part.
+        aim: What the routes are chosen for.
     """
 
     def __init__(
         self,
         links: Links,
         *,
+        pacing: Pacing,
         view: Callable[[], SwarmView],
         wait_change: Callable[[], Awaitable[None]],
         model: ModelId,
@@ -65,8 +70,13 @@ class SessionOpener:
         max_tokens: int,
         sampling: SamplingParams,
         part: Span | None = None,
+        wishes: RouteWishes = ANYWHERE,
+        aim: Aim = Aim.LATENCY,
     ) -> None:
         self._links = links
+        self._pacing = pacing
+        self._wishes = wishes
+        self._aim = aim
         self._view = view
         self._wait_change = wait_change
         self._model = model
@@ -113,16 +123,8 @@ class SessionOpener:
         last: GridError | None = None
         in_order = False
         while True:
-            try:
-                route = self._route()
-            except NoCapacity as exc:
-                if deadline is None:
-                    raise last or exc from None
-                await self._wait(deadline, last or exc)
-                continue
-            session = RemoteSession(
-                self._links, self._plan(route), addresses=self._addresses(route), in_order=in_order
-            )
+            route = await self.find_route(deadline, last)
+            session = self._session(route, in_order=in_order)
             try:
                 return await session.__aenter__()
             except (PeerRefused, PeerLost) as exc:
@@ -139,6 +141,24 @@ class SessionOpener:
                 logger.info("route %s: %s; trying another", route, exc)
                 self.note_failure(exc)
 
+    async def find_route(self, deadline: float | None, last: GridError | None = None) -> Route:
+        """Return the best route of those that have not failed; wait for one until `deadline`.
+
+        Args:
+            deadline: On the loop's clock; None does not wait.
+            last: What to raise instead of the lack of a route.
+
+        Raises:
+            NoCapacity: there is no route, or none with room.
+        """
+        while True:
+            try:
+                return self._route()
+            except NoCapacity as exc:
+                if deadline is None:
+                    raise last or exc from None
+                await self._wait(deadline, last or exc)
+
     async def _wait(self, deadline: float, error: GridError) -> None:
         """Wait for news of the swarm; raise `error` when the time is over."""
         try:
@@ -147,13 +167,31 @@ class SessionOpener:
         except TimeoutError:
             raise error from None
 
+    def _session(self, route: Route, *, in_order: bool) -> RemoteSession:
+        links_s = self._view().links_s(self._model, route)
+        self._pacing.begin(route)
+        return RemoteSession(
+            self._links,
+            self._plan(route),
+            addresses=self._addresses(route),
+            in_order=in_order,
+            on_lap=lambda trace, lap_s: self._pacing.note(route, trace, lap_s, links_s),
+            on_end=lambda: self._pacing.end(route),
+        )
+
     def _route(self) -> Route:
         view = self._view()
         avoid = frozenset(
             peer_id for peer_id, seen in self._failed.items() if view.swarm.sequences.get(peer_id, 0) <= seen
         )
         return view.route(
-            self._model, self._num_blocks, cache_tokens=self._max_tokens, part=self._part, avoid=avoid
+            self._model,
+            self._num_blocks,
+            cache_tokens=self._max_tokens,
+            part=self._part,
+            avoid=avoid,
+            wishes=self._wishes,
+            aim=self._aim,
         )
 
     def _plan(self, route: Route) -> SessionPlan:

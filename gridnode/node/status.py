@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 from gridnode.control.answer_schema import HopStatus
 from gridnode.control.status_schema import LinkStatus, ModelStatus, PeerStatus, ServingStatus
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement, Serving
+from gridnode.core.hop_costs import HopCosts, Pace, announced_links
 from gridnode.core.ids import ModelId, PeerId, short, show_peer
-from gridnode.core.routing import Route, RouteRequest, announced_links, expected_step_s, lowest_latency_route
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
+from gridnode.core.routing import Aim, Route, RouteRequest, expected_step_s, lowest_latency_route
 from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
+from gridnode.core.throughput_route import highest_throughput_route
 from gridnode.errors import NoCapacity
 from gridnode.net.transport import Connection
 
@@ -30,6 +34,12 @@ class SwarmView:
     is_near: Callable[[Address], bool] = lambda address: False
     """Whether an address is on a network of this machine, with no router between."""
 
+    paces: Mapping[PeerId, Pace] = field(default_factory=dict)
+    """How fast peers were in our own sessions."""
+
+    own_sessions: Mapping[PeerId, int] = field(default_factory=dict)
+    """Our own sessions at peers now."""
+
     def rtts(self) -> dict[PeerId, float]:
         """Return the measured round-trip times in seconds; this node is no time away from itself."""
         measured = {key: conn.rtt_s for key, conn in self.connections.items() if conn.rtt_s is not None}
@@ -43,17 +53,40 @@ class SwarmView:
         cache_tokens: int,
         part: Span | None = None,
         avoid: frozenset[PeerId] = frozenset(),
+        wishes: RouteWishes = ANYWHERE,
+        aim: Aim = Aim.LATENCY,
     ) -> Route:
-        """Return the route of lowest latency for a session of `cache_tokens`; see `RouteRequest`.
+        """Return the best route for a session of `cache_tokens`; see `RouteRequest`.
 
         Raises:
             NoRoute, CacheFull: as `lowest_latency_route`.
+            NoCapacity, BadInput: as `RouteWishes.limit`.
         """
         announcements = self.swarm.serving(model)
-        request = RouteRequest(
-            model=model, num_blocks=num_blocks, cache_tokens=cache_tokens, part=part, avoid=avoid
+        request = wishes.limit(
+            RouteRequest(
+                model=model, num_blocks=num_blocks, cache_tokens=cache_tokens, part=part, avoid=avoid
+            ),
+            announcements,
+            me=self.me,
         )
-        return lowest_latency_route(announcements, request, announced_links(announcements, self.rtts()))
+        choose = highest_throughput_route if aim is Aim.THROUGHPUT else lowest_latency_route
+        return choose(announcements, request, self._costs(announcements))
+
+    def expected_step_s(self, model: ModelId, route: Route) -> float:
+        """Return how long one token takes along `route`, as far as is known."""
+        announcements = self.swarm.serving(model)
+        return expected_step_s(route, announcements, self._costs(announcements))
+
+    def links_s(self, model: ModelId, route: Route) -> float:
+        """Return what the links of `route` take of one step, there and back."""
+        peers = [None, *(hop.peer_id for hop in route.hops), None]
+        links = self._costs(self.swarm.serving(model)).links
+        return sum(links.one_way_s(before, after) for before, after in pairwise(peers))
+
+    def _costs(self, announcements: Iterable[Announcement]) -> HopCosts:
+        links = announced_links(announcements, self.rtts())
+        return HopCosts(links=links, paces=self.paces, own_sessions=self.own_sessions)
 
     def hops(self, route: Route) -> tuple[HopStatus, ...]:
         """Return the hops of `route` in the words of the door."""
@@ -94,13 +127,8 @@ class SwarmView:
             context_tokens=self.context_tokens(route) if route else 0,
             route=" > ".join(f"{short(hop.peer_id)} {hop.span}" for hop in route.hops) if route else "",
             route_peers=tuple(show_peer(hop.peer_id) for hop in route.hops) if route else (),
-            expected_tokens_per_s=self._expected_tokens_per_s(model, route) if route else 0.0,
+            expected_tokens_per_s=1.0 / self.expected_step_s(model, route) if route else 0.0,
         )
-
-    def _expected_tokens_per_s(self, model: ModelId, route: Route) -> float:
-        announcements = self.swarm.serving(model)
-        links = announced_links(announcements, self.rtts())
-        return 1.0 / expected_step_s(route, announcements, links)
 
     def context_tokens(self, route: Route) -> int:
         """Return the longest session that every hop of `route` takes."""

@@ -149,6 +149,7 @@ def chat_requests(wanted: ChatRequest, *, max_wait_s: float) -> tuple[GenerateRe
             tools=tools,
             tool_choice=check_tool_choice(choice, tools),
             max_wait_s=max_wait_s,
+            routing=wanted.routing,
         )
         for number in range(wanted.n)
     )

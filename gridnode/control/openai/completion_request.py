@@ -63,6 +63,7 @@ def completion_requests(wanted: CompletionRequest, *, max_wait_s: float) -> tupl
             logit_bias=wanted.logit_bias,
             top_logprobs=wanted.logprobs,
             max_wait_s=max_wait_s,
+            routing=wanted.routing,
         )
         for prompt in prompts
         for number in range(wanted.n)

@@ -137,6 +137,7 @@ def response_request(wanted: ResponseRequest, *, max_wait_s: float) -> GenerateR
         tools=tools,
         tool_choice=check_tool_choice(choice, tools),
         max_wait_s=max_wait_s,
+        routing=wanted.routing,
     )
 
 

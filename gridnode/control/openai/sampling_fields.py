@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from gridnode.control.answer_schema import MAX_LOGIT_BIASES, MAX_STOP_TEXTS
 from gridnode.control.openai.errors import BadField
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
 from gridnode.core.sampling import SamplingParams
 
 # Each choice is a session of its own and leases KV cache on every hop.
@@ -42,6 +43,9 @@ class SamplingFields(msgspec.Struct, kw_only=True, frozen=True):
 
     max_wait_s: Annotated[float, Meta(ge=0.0, le=3600.0)] | None = None
     """Not in OpenAI's API: how long to wait in line if the swarm has no room; see `patience`."""
+
+    routing: RouteWishes = ANYWHERE
+    """Not in OpenAI's API: which nodes may compute the answer."""
 
     stream: bool = False
 

@@ -18,6 +18,7 @@ from gridnode.control.answer_schema import ChatMessage
 from gridnode.control.door_server import serve_door
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
+from gridnode.core.route_wishes import RouteWishes
 from gridnode.errors import CacheFull, NoRoute, PeerLost
 
 
@@ -54,6 +55,31 @@ def test_the_answer_and_nothing_else_goes_to_stdout() -> None:
     request = node.requests[0]
     assert (request.model, request.max_tokens, request.sampling.seed) == ("tiny", 7, 3)
     assert request.messages == (ChatMessage(role="user", content="The capital?"),)
+
+
+def test_wishes_about_the_route_reach_the_node() -> None:
+    node = FakeNode()
+    mine = "a" * 16
+    wishes = (
+        "--route",
+        "Ada",
+        "--route",
+        "Bo",
+        "--allow",
+        "Ada",
+        "--block",
+        "Cem",
+        "--private",
+        "--home",
+        mine,
+    )
+    assert gridnode(node, "run", "A question?", *wishes)[0] == 0
+    assert node.requests[0].routing == RouteWishes(
+        route=("Ada", "Bo"), allow=("Ada",), block=("Cem",), private=True, home=(mine,)
+    )
+    code, _, err = gridnode(node, "run", "A question?", "--home", mine)
+    assert code == 2
+    assert "set private too" in err
 
 
 def test_a_system_message_stands_first() -> None:

@@ -16,6 +16,7 @@ from gridnode import __version__
 from gridnode.control.door_request import MAX_BODY_BYTES
 from gridnode.control.door_server import serve_door
 from gridnode.control.status_schema import NodeStatus
+from gridnode.core.route_wishes import RouteWishes
 from gridnode.errors import CacheFull, ErrorCode, ModelUnknown, NoRoute, PeerLost
 
 
@@ -116,6 +117,24 @@ def test_a_node_that_stops_tells_its_readers() -> None:
     assert "event: failed" in text
     assert "the node is stopping" in text
     assert node.num_running == 0
+
+
+def test_wishes_about_the_route_reach_the_node_and_misspelt_ones_are_refused() -> None:
+    node = FakeNode()
+
+    async def act(http: httpx.AsyncClient) -> None:
+        wishes = {"block": ["Ada"], "private": True}
+        answer = await http.post("/api/v1/run", json={"prompt": "x", "routing": wishes})
+        assert answer.status_code == 200
+        assert node.requests[-1].routing == RouteWishes(block=("Ada",), private=True)
+        misspelt = await http.post("/api/v1/run", json={"prompt": "x", "routing": {"privat": True}})
+        assert misspelt.status_code == 400
+        assert "'routing.privat'" in misspelt.text
+        senseless = await http.post("/api/v1/run", json={"prompt": "x", "routing": {"route": ["A", "A"]}})
+        assert senseless.status_code == 400
+        assert "name it once" in senseless.text
+
+    with_door(node, act)
 
 
 def test_errors_before_the_answer_have_their_status() -> None:

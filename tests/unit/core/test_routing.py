@@ -1,59 +1,31 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
+from routing_peers import MODEL, NEAR, REQUEST, A, B, C, D, peer
 
-from gridnode.core.announcements import Announcement, PeerState, Serving
+from gridnode.core.announcements import Announcement
+from gridnode.core.hop_costs import HOP_OVERHEAD_S, HopCosts, Links, Pace
 from gridnode.core.ids import ModelId, PeerId
-from gridnode.core.models import QuantFormat
 from gridnode.core.routing import (
-    HOP_OVERHEAD_S,
     Hop,
-    Links,
     Route,
     RouteRequest,
-    announced_links,
     expected_step_s,
     lowest_latency_route,
 )
 from gridnode.core.spans import Span
 from gridnode.errors import CacheFull, NoRoute
 
-MODEL = ModelId("tiny", "a" * 64)
-A, B, C, D = (PeerId(bytes([n]) * 32) for n in range(1, 5))
-REQUEST = RouteRequest(model=MODEL, num_blocks=6, cache_tokens=10)
-NEAR = Links(
-    own=dict.fromkeys((A, B, C, D), 0.01), between={(x, y): 0.01 for x in (A, B, C, D) for y in (A, B, C, D)}
-)
-
-
-def peer(
-    peer_id: PeerId, start: int, end: int, *, block_s: float = 0.001, free: int = 100, model: ModelId = MODEL
-) -> Announcement:
-    return Announcement(
-        peer_id=peer_id,
-        sequence=1,
-        ttl_s=90.0,
-        state=PeerState.ONLINE,
-        swarm="home",
-        serving=Serving(
-            model=model,
-            num_blocks=6,
-            span=Span(start, end),
-            has_embeddings=start == 0,
-            has_head=end == 6,
-            quantization=QuantFormat.NONE,
-            max_session_tokens=100,
-            free_cache_tokens=free,
-            decode_block_s=block_s,
-        ),
-    )
-
 
 def hops(
-    announcements: Iterable[Announcement], request: RouteRequest = REQUEST, links: Links = NEAR
+    announcements: Iterable[Announcement],
+    request: RouteRequest = REQUEST,
+    links: Links = NEAR,
+    paces: Mapping[PeerId, Pace] = MappingProxyType({}),
 ) -> list[Hop]:
-    return list(lowest_latency_route(announcements, request, links).hops)
+    return list(lowest_latency_route(announcements, request, HopCosts(links=links, paces=paces)).hops)
 
 
 def test_hops_follow_each_other_over_all_blocks() -> None:
@@ -81,16 +53,54 @@ def test_links_between_hops_count() -> None:
     assert found == [Hop(A, Span(0, 3)), Hop(C, Span(3, 6))]
 
 
-def test_announced_round_trips_are_used_in_both_directions() -> None:
-    links = announced_links([replace(peer(A, 0, 3), rtts=((B, 0.3),))], own={A: 0.02})
-    assert links.one_way_s(A, B) == links.one_way_s(B, A) == 0.15
-    assert links.one_way_s(None, A) == links.one_way_s(A, None) == 0.01
-
-
-def test_avoided_peers_and_those_that_are_not_pinned_are_left_out() -> None:
+def test_avoided_peers_and_those_that_are_not_allowed_are_left_out() -> None:
     everyone = [peer(A, 0, 6), peer(B, 0, 6, block_s=0.002)]
     assert hops(everyone, replace(REQUEST, avoid=frozenset({A}))) == [Hop(B, Span(0, 6))]
-    assert hops(everyone, replace(REQUEST, pinned=(B,))) == [Hop(B, Span(0, 6))]
+    assert hops(everyone, replace(REQUEST, allowed=frozenset({B}))) == [Hop(B, Span(0, 6))]
+
+
+def test_a_pinned_route_has_its_peers_in_their_order_however_slow() -> None:
+    everyone = [peer(A, 0, 6), peer(B, 0, 6, block_s=0.5), peer(C, 0, 6, block_s=0.4), peer(D, 0, 6)]
+    found = hops(everyone, replace(REQUEST, pinned=(C, B)))
+    assert [hop.peer_id for hop in found] == [C, B]
+    with pytest.raises(NoRoute, match="request allows"):
+        hops([peer(A, 0, 6), peer(B, 0, 2)], replace(REQUEST, pinned=(A, B)))
+
+
+def test_a_part_of_a_pinned_route_has_some_of_its_peers() -> None:
+    everyone = [peer(A, 0, 2), peer(B, 2, 4), peer(C, 4, 6), peer(D, 0, 6)]
+    pinned = replace(REQUEST, pinned=(A, B, C), part=Span(2, 6))
+    assert hops(everyone, pinned) == [Hop(B, Span(2, 4)), Hop(C, Span(4, 6))]
+
+
+def test_a_private_route_begins_and_ends_at_home_or_is_refused() -> None:
+    everyone = [peer(A, 0, 6), peer(B, 0, 1, block_s=0.5), peer(C, 5, 6, block_s=0.5)]
+    private = replace(REQUEST, home=frozenset({B, C}))
+    assert hops(everyone, private) == [Hop(B, Span(0, 1)), Hop(A, Span(1, 5)), Hop(C, Span(5, 6))]
+    with pytest.raises(NoRoute, match=r"blocks 0:1 of 0:6 .* that the request allows") as caught:
+        hops(everyone, replace(private, home=frozenset({C})))
+    assert caught.value.is_limited
+    # What runs in the middle of the model has no ends to keep at home.
+    assert hops(everyone, replace(private, part=Span(1, 5))) == [Hop(A, Span(1, 5))]
+
+
+def test_no_peer_comes_twice_even_if_its_neighbour_is_faster() -> None:
+    found = hops([peer(A, 0, 6, block_s=0.1), peer(B, 2, 4, block_s=0.001)])
+    assert found == [Hop(A, Span(0, 6))]
+
+
+def test_what_was_measured_counts_more_than_what_is_announced() -> None:
+    everyone = [peer(A, 0, 6, block_s=0.001), peer(B, 0, 6, block_s=0.002)]
+    assert hops(everyone) == [Hop(A, Span(0, 6))]
+    assert hops(everyone, paces={A: Pace(0.004, 0.0)}) == [Hop(B, Span(0, 6))]
+    assert hops(everyone, paces={A: Pace(0.001, 0.05)}) == [Hop(B, Span(0, 6))]
+
+
+def test_a_queue_is_passed_by() -> None:
+    free, busy = peer(B, 0, 6, block_s=0.002), peer(A, 0, 6)
+    assert busy.serving is not None
+    busy = replace(busy, serving=replace(busy.serving, queued_steps=3.0))
+    assert hops([busy, free]) == [Hop(B, Span(0, 6))]
 
 
 def test_other_weights_of_the_same_name_never_mix() -> None:
@@ -139,7 +149,7 @@ def test_the_expected_time_of_a_step_is_links_overhead_and_compute() -> None:
     announcements = [peer(A, 0, 2, block_s=0.010), peer(B, 2, 6, block_s=0.001)]
     route = Route((Hop(A, Span(0, 2)), Hop(B, Span(2, 6))))
     three_ways_s, compute_s = 3 * 0.005, 2 * 0.010 + 4 * 0.001
-    assert expected_step_s(route, announcements, NEAR) == pytest.approx(
+    assert expected_step_s(route, announcements, HopCosts(links=NEAR)) == pytest.approx(
         three_ways_s + 2 * HOP_OVERHEAD_S + compute_s
     )
 
@@ -161,5 +171,5 @@ def test_a_large_swarm_is_routed() -> None:
             )
         ]
     ]
-    route = lowest_latency_route(everyone, replace(REQUEST, num_blocks=80), Links())
+    route = lowest_latency_route(everyone, replace(REQUEST, num_blocks=80), HopCosts())
     assert len(route.hops) == 8

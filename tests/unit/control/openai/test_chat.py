@@ -22,6 +22,7 @@ from gridnode.control.answer_schema import (
     ToolCall,
     Waiting,
 )
+from gridnode.core.route_wishes import RouteWishes
 from gridnode.errors import CacheFull, ContextFull, ModelUnknown, NoRoute, PeerLost
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -110,6 +111,7 @@ def test_the_sampling_that_is_asked_for_reaches_the_node() -> None:
         logprobs=True,
         top_logprobs=3,
         max_wait_s=2,
+        routing={"allow": ["Ada"]},
     )
     [request] = node.requests
     assert request.sampling.temperature == 0.5
@@ -122,6 +124,7 @@ def test_the_sampling_that_is_asked_for_reaches_the_node() -> None:
     assert request.logit_bias == {42: -100.0}
     assert request.top_logprobs == 3
     assert request.max_wait_s == 2
+    assert request.routing == RouteWishes(allow=("Ada",))
 
 
 def test_a_full_swarm_is_waited_for_and_a_gap_is_not() -> None:
