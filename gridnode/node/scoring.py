@@ -10,6 +10,7 @@ import numpy as np
 
 from gridnode.control.score_schema import AnswerScore, ScoreRequest, TextScore
 from gridnode.core.ids import ModelId
+from gridnode.core.routing import Aim
 from gridnode.core.sampling import FloatArray
 from gridnode.engine.arrays import to_array
 from gridnode.engine.text import TextCodec
@@ -95,7 +96,9 @@ class Scorer:
 
     async def _likelihoods(self, sequences: Sequence[list[int]]) -> list[FloatArray]:
         """Return the log-likelihoods of all tokens but the first of each sequence, in one session."""
-        opener = self._models.opener(self._model, self._num_blocks, max_tokens=max(map(len, sequences)) - 1)
+        opener = self._models.opener(
+            self._model, self._num_blocks, max_tokens=max(map(len, sequences)) - 1, aim=Aim.THROUGHPUT
+        )
 
         async def run(session: RemoteSession) -> list[FloatArray]:
             found: list[FloatArray] = []
