@@ -23,6 +23,7 @@ from gridnode.cli.peers_command import peers
 from gridnode.cli.ping_command import ping
 from gridnode.cli.ps_command import ps
 from gridnode.cli.pull_command import pull
+from gridnode.cli.relay_command import relay
 from gridnode.cli.rm_command import rm
 from gridnode.cli.run_command import run
 from gridnode.cli.score_command import score
@@ -54,6 +55,7 @@ _COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "logs": logs,
         "top": top,
         "monitor": monitor,
+        "relay": relay,
     },
     "Asking": {"run": run, "chat": chat, "score": score, "demo": demo},
     "Models": {"models": models, "list": list_models, "show": show, "pull": pull, "rm": rm},

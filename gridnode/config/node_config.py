@@ -18,6 +18,7 @@ from gridnode.core.announcements import MAX_PUBLIC_NAME_CHARACTERS
 from gridnode.core.hours import Hours
 from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
 from gridnode.core.politeness import Terms
+from gridnode.core.relays import DEFAULT_RELAY_PORT, parse_relay
 from gridnode.core.spans import Span
 from gridnode.logs import LogFormat, LogLevel
 from gridnode.paths import state_dir
@@ -28,6 +29,9 @@ DEFAULT_API = Address("127.0.0.1", 7337)
 
 DEFAULT_LISTEN = Address("0.0.0.0", DEFAULT_PORT)
 """Where QUIC listens: on every network, so that the computers of a home find each other."""
+
+DEFAULT_RELAY_LISTEN = Address("0.0.0.0", DEFAULT_RELAY_PORT)
+"""Where relays listen."""
 
 DEFAULT_SWARM = "home"
 
@@ -61,6 +65,15 @@ class NodeConfig:
 
     join: tuple[Address, ...] = field(default=(), metadata=key("swarm"))
     """Nodes of the swarm to connect to first."""
+
+    relay: tuple[str, ...] = field(default=(), metadata=key("swarm", metavar="HOST[:PORT]"))
+    """Relay where nodes of the swarm on the Internet meet, and reach each other behind routers; ID@ before
+    the host takes only the relay with this id."""
+
+    serve_relay: Address | None = field(
+        default=None, metadata=key("swarm", unset=f"no relay; {DEFAULT_RELAY_LISTEN} is usual")
+    )
+    """Where to be a relay for others too, by UDP and TCP: for computers with a public address."""
 
     listen: Address = field(default=DEFAULT_LISTEN, metadata=key("swarm"))
     """Where other nodes reach this one (UDP, QUIC): on all networks, or at one address; `[::]` takes
@@ -168,6 +181,8 @@ class NodeConfig:
         )
 
     def __post_init__(self) -> None:
+        for relay in self.relay:
+            parse_relay(relay)
         if len(self.public_name) > MAX_PUBLIC_NAME_CHARACTERS:
             raise ValueError(f"the public name may have {MAX_PUBLIC_NAME_CHARACTERS} characters")
         if self.cache_tokens < 1:

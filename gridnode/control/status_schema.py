@@ -87,7 +87,8 @@ class PeerStatus:
 
     is_self: bool
     path: str
-    """How packets reach it: `self`, `lan` on a network of this computer, `direct` beyond it, or `none`."""
+    """How packets reach it: `self`, `lan` on a network of this computer, `direct` beyond it, `punched`
+    through holes in both sides' routers, `relay`, `websocket` (a relay by TCP), or `none`."""
 
     address: str
     rtt_s: float | None

@@ -8,6 +8,7 @@ from enum import StrEnum
 from gridnode.core.addresses import Address
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.core.models import QuantFormat
+from gridnode.core.relays import HOME_RELAYS, MAX_HOST_CHARACTERS, Relay
 from gridnode.core.spans import MAX_BLOCKS, Span
 
 # Names are chosen by strangers and shown to people.
@@ -116,6 +117,9 @@ class Announcement:
     rtts: tuple[tuple[PeerId, float], ...] = ()
     """Measured round-trip times to other peers, in seconds."""
 
+    relays: tuple[Relay, ...] = ()
+    """Home relays: where the node is reached if not at its addresses. Each with its id."""
+
     publishes_address: bool = False
     """Whether public monitors may show where the node is reached."""
 
@@ -143,6 +147,10 @@ class Announcement:
             raise ValueError(f"{len(self.addresses)} addresses announced, at most {MAX_ADDRESSES}")
         if len(self.rtts) > MAX_ANNOUNCED_RTTS:
             raise ValueError(f"{len(self.rtts)} round-trip times announced, at most {MAX_ANNOUNCED_RTTS}")
+        if len(self.relays) > HOME_RELAYS:
+            raise ValueError(f"{len(self.relays)} relays announced, at most {HOME_RELAYS}")
+        if not all(relay.peer_id and len(relay.host) <= MAX_HOST_CHARACTERS for relay in self.relays):
+            raise ValueError("a relay without an id announced, or with a host that is too long")
         if not all(0.0 <= rtt_s <= MAX_STEP_S for _, rtt_s in self.rtts):
             raise ValueError(f"a round-trip time outside 0..{MAX_STEP_S:g} s announced")
 

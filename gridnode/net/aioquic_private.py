@@ -7,6 +7,7 @@ client certificates, bounded windows, the bytes that are not acknowledged yet, d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,15 @@ _CONNECTION_ATTRIBUTES = (
     "_state",
     "_streams",
 )
-_RECOVERY_ATTRIBUTES = ("_cc", "_pacer", "_rtt_initialized", "_rtt_smoothed")
+_RECOVERY_ATTRIBUTES = (
+    "_cc",
+    "_pacer",
+    "_pto_count",
+    "_rtt_initialized",
+    "_rtt_min",
+    "_rtt_smoothed",
+    "reschedule_data",
+)
 _TLS_ATTRIBUTES = ("_peer_certificate", "_peer_certificate_chain", "_request_client_certificate")
 _PACER_ATTRIBUTES = ("_max_datagram_size", "bucket_max", "bucket_time", "packet_time", "update_rate")
 _SENDER_ATTRIBUTES = ("_buffer_start", "_buffer_stop", "_reset_error_code")
@@ -230,6 +239,20 @@ class PeerQuic(QuicConnection):
     def has_stream(self, stream_id: int) -> bool:
         """Return whether either direction of the stream is still open."""
         return stream_id in self._streams
+
+    def path_changed(self, now: float) -> None:
+        """Forget what was measured of the path, and send again what may be lost on the old one."""
+        loss = self._loss
+        loss._rtt_initialized = False
+        loss._rtt_min = math.inf
+        if isinstance(loss._cc, BbrController):
+            loss._cc.on_path_changed(now)
+        self.resend(now)
+
+    def resend(self, now: float) -> None:
+        """Send the oldest data that is not acknowledged again, and wait for its answer as at first."""
+        self._loss._pto_count = 0
+        self._loss.reschedule_data(now=now)
 
     def acknowledge_now(self, now: float) -> None:
         """Put a due acknowledgement into the next packet instead of into one of its own, 1 ms later."""

@@ -101,6 +101,7 @@ class BbrController(QuicCongestionControl):
         self._rtt_at = 0.0
         self._recent_rtt_s: float | None = None  # the smallest since `_rtt_at`
         self._probe_rtt_until: float | None = None
+        self._path_since = 0.0
         self._restart()
 
     def _restart(self) -> None:
@@ -196,8 +197,17 @@ class BbrController(QuicCongestionControl):
         self._restart()
         self.congestion_window = _MIN_WINDOW_DATAGRAMS * self._max_datagram_size
 
+    def on_path_changed(self, now: float) -> None:
+        """Begin again on another path; what was sent on the old one measures nothing."""
+        self._restart()
+        self._sent.clear()
+        self._rtt_s = self._recent_rtt_s = self._probe_rtt_until = None
+        self._path_since = now
+
     def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
         """Keep the smallest round-trip time of the last seconds."""
+        if now - rtt < self._path_since:
+            return
         self._recent_rtt_s = rtt if self._recent_rtt_s is None else min(rtt, self._recent_rtt_s)
         if self._rtt_s is None or rtt <= self._rtt_s:
             self._rtt_s, self._rtt_at, self._recent_rtt_s = rtt, now, None

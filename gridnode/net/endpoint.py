@@ -8,16 +8,19 @@ id that we chose for it, not by the address they come from: peers move.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
+from gridnode.core.relays import is_virtual
 from gridnode.errors import ConnectionClosed, GridError, ProtocolError
+from gridnode.net.carrier import Carrier
 from gridnode.net.framed_stream import FramedStream
 from gridnode.net.handshake_limit import HandshakeLimit
 from gridnode.net.quic_connection import QuicConnection, now_s
@@ -62,7 +65,8 @@ class Endpoint:
         self._settings = settings
         self._on_connection = on_connection
         self._open_lane = open_lane
-        self._on_raw = on_raw
+        self.on_raw = on_raw
+        self._carriers: dict[str, Carrier] = {}
         self._loop = asyncio.get_running_loop()
         self._limit = HandshakeLimit(
             per_s=settings.handshakes_per_s,
@@ -95,19 +99,67 @@ class Endpoint:
         """How many connection ids are known."""
         return len(self._by_id)
 
-    def dial(self, address: Address, *, expected: PeerId | None) -> QuicConnection:
-        """Begin a connection to `address` and return it before its handshake."""
-        destination = self._socket.to_socket_address(address)
+    def dial(
+        self, address: Address, *, expected: PeerId | None, configuration: QuicConfiguration | None = None
+    ) -> QuicConnection:
+        """Begin a connection to `address` and return it before its handshake.
+
+        Args:
+            expected: Who must answer; None takes anybody.
+            configuration: Other than that of all clients.
+        """
+        destination = self.to_socket_address(address)
         connection = QuicConnection(
-            self, self._client, self._settings, on_established=lambda _: None, expected=expected
+            self,
+            configuration or self._client,
+            self._settings,
+            on_established=lambda _: None,
+            expected=expected,
         )
         self._add(connection, connection.quic.host_cid)
         connection.connect(destination)
         return connection
 
-    def send_raw(self, data: bytes, destination: SocketAddress) -> None:
-        """Send a packet that is not QUIC. It may get lost, like every datagram."""
-        self._socket.send([(data, destination)])
+    def to_socket_address(self, address: Address) -> SocketAddress:
+        """Return `address` as the socket writes it; a virtual one as its carrier is found.
+
+        Raises:
+            BadInput: the socket cannot reach it.
+        """
+        return tuple(address) if is_virtual(address.host) else self._socket.to_socket_address(address)
+
+    def send_raw(self, data: bytes, destination: SocketAddress, *, hops: int | None = None) -> None:
+        """Send a packet that is not QUIC. It may get lost, like every datagram.
+
+        Args:
+            hops: Routers that it may pass; the default is as many as there are.
+        """
+        if hops is None:
+            self.send([(data, destination)])
+        else:
+            self._socket.send_near(data, destination, hops=hops)
+
+    def carry(self, address: Address, carrier: Carrier) -> None:
+        """Give what is sent to a virtual address to `carrier` from now on."""
+        self._carriers[address.host] = carrier
+
+    def drop(self, address: Address) -> None:
+        """Send nothing to a virtual address any more."""
+        self._carriers.pop(address.host, None)
+
+    def receive(self, payloads: Iterable[bytes], address: Address) -> None:
+        """Take packets that came from a virtual address."""
+        for data in payloads:
+            self._datagram_received(data, tuple(address))
+        self._batch_received()
+
+    def receive_one(self, data: bytes, address: Address) -> None:
+        """Take a packet from a virtual address that came within one from the socket."""
+        self._datagram_received(data, tuple(address))
+
+    def connections_to(self, address: Address) -> list[QuicConnection]:
+        """Return the connections whose packets go to a virtual address."""
+        return [each for each in self._connections if each.current_destination[:1] == address[:1]]
 
     def close(self, error: GridError) -> None:
         """Close every connection and the socket. Safe to call more than once."""
@@ -128,7 +180,29 @@ class Endpoint:
 
     def send(self, datagrams: list[Datagram]) -> OSError | None:
         """Send `datagrams`; return the kernel's refusal, if any."""
-        return self._socket.send(datagrams)
+        if not self._carriers:
+            return self._socket.send(datagrams)
+        failure = None
+        # Nearly always one group: a connection has one destination.
+        for host, group in itertools.groupby(datagrams, key=lambda datagram: datagram[1][0]):
+            if (carrier := self._carriers.get(host)) is not None:
+                carrier.send(list(group))
+            elif not is_virtual(host):
+                failure = self._socket.send(list(group)) or failure
+        return failure
+
+    def carrier(self, destination: SocketAddress) -> Carrier | None:
+        """Return what carries packets to `destination`, if it is a virtual address."""
+        return self._carriers.get(destination[0])
+
+    def plain(self, source: SocketAddress) -> SocketAddress:
+        """Return `source` without the address of this computer that it sent to."""
+        return self._socket.plain(source)
+
+    def real_address(self, destination: SocketAddress) -> Address:
+        """Return where packets to `destination` go now, as far as anybody knows."""
+        carrier = self._carriers.get(destination[0])
+        return (carrier.real_address if carrier else None) or from_socket_address(destination)
 
     def route(self, connection_id: bytes, connection: QuicConnection) -> None:
         """Give packets for `connection_id` to `connection`."""
@@ -164,8 +238,8 @@ class Endpoint:
         first = data[0]
         if not first & _QUIC_BIT:
             # Bit 0x80 without 0x40 is neither ours nor QUIC.
-            if self._on_raw is not None and first < _QUIC_BIT:
-                self._on_raw(data, source)
+            if self.on_raw is not None and first < _QUIC_BIT:
+                self.on_raw(data, source)
             return
         if first & _LONG_HEADER:
             self._long_header_received(data, source)

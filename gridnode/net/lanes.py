@@ -25,6 +25,7 @@ from cryptography import x509
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PEER_ID_BYTES, PeerId, short
 from gridnode.errors import GridError, PeerLost, Unauthentic
+from gridnode.net.carrier import PathKind
 from gridnode.net.certificate import peer_id_of
 from gridnode.net.handshake_limit import HandshakeLimit
 from gridnode.net.identity import Identity, verify_signature
@@ -98,7 +99,8 @@ class Lanes:
     async def open(self, connection: QuicConnection) -> LaneStream | None:
         """Return a new lane of `connection`, or None if there can be none now. Cancelling is safe."""
         address = connection.address
-        if not _is_local(address) or self._avoided_until.get(connection, 0.0) > now_s():
+        is_local = connection.path is PathKind.DIRECT and _is_local(address)
+        if not is_local or self._avoided_until.get(connection, 0.0) > now_s():
             return None
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):

@@ -19,6 +19,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
 from gridnode.errors import ConnectionClosed, GridError, NoCapacity, PeerLost, Unauthentic
 from gridnode.net.base_connection import BaseConnection
+from gridnode.net.carrier import PathKind
 from gridnode.net.framed_stream import (
     MAX_UNACKED_CONNECTION_BYTES,
     MAX_UNACKED_STREAM_BYTES,
@@ -208,6 +209,16 @@ class MemoryConnection(BaseConnection):
 
     def suspect(self) -> None:
         """Do nothing: in memory, a way that is cut is known to be at once."""
+
+    @property
+    def path(self) -> PathKind:
+        """Always direct."""
+        return PathKind.DIRECT
+
+    @property
+    def virtual_host(self) -> str:
+        """None: there is one way."""
+        return ""
 
     @property
     def rtt_s(self) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
@@ -14,11 +15,11 @@ from gridnode.errors import ConnectionClosed, PeerLost
 from gridnode.net.aioquic_private import RECEIVE_WINDOW_BYTES
 from gridnode.net.congestion import register
 from gridnode.net.endpoint import CONNECTION_ID_BYTES, Endpoint, RawHook
-from gridnode.net.framed_stream import CloseCode
+from gridnode.net.framed_stream import CloseCode, FramedStream
 from gridnode.net.identity import Identity
 from gridnode.net.lanes import Lanes
 from gridnode.net.mailbox import Mailbox
-from gridnode.net.quic_connection import ALPN, QuicConnection
+from gridnode.net.quic_connection import ALPN, RELAY_ALPN, QuicConnection
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.udp import bind_udp
 
@@ -35,6 +36,8 @@ class QuicTransport:
         identity: Who we are.
         bind: Where to listen; port 0 takes a free one.
         on_raw: Takes packets that are not QUIC: probes, relays.
+        protocols: What peers may want to speak here: `ALPN` or `RELAY_ALPN`.
+        has_lanes: Whether to listen for lanes on TCP, too.
 
     Raises:
         AddressInUse: another process holds the port.
@@ -48,23 +51,28 @@ class QuicTransport:
         *,
         settings: QuicSettings | None = None,
         on_raw: RawHook | None = None,
+        protocols: Sequence[str] = (ALPN,),
+        has_lanes: bool = True,
     ) -> None:
         settings = settings or QuicSettings()
         register()
         self._peer_id = identity.peer_id
         self._settings = settings
-        self._accepted: Mailbox[QuicConnection] = Mailbox()
+        self._accepted: dict[str, Mailbox[QuicConnection]] = {name: Mailbox() for name in (ALPN, RELAY_ALPN)}
+        self._relay_client = _configuration(identity, settings, [RELAY_ALPN], is_client=True)
         self.endpoint = Endpoint(
             bind_udp(bind),
-            server=_configuration(identity, settings, is_client=False),
-            client=_configuration(identity, settings, is_client=True),
+            server=_configuration(identity, settings, protocols, is_client=False),
+            client=_configuration(identity, settings, [ALPN], is_client=True),
             settings=settings,
             on_connection=self._accept_later,
-            open_lane=lambda connection: self._lanes.open(connection),
+            open_lane=self._open_lane,
             on_raw=on_raw,
         )
-        self._lanes = Lanes(
-            identity, Address(bind.host, self.address.port), settings, find=self._connection_to
+        self._lanes = (
+            Lanes(identity, Address(bind.host, self.address.port), settings, find=self._connection_to)
+            if has_lanes
+            else None
         )
 
     @property
@@ -79,8 +87,20 @@ class QuicTransport:
 
     async def dial(self, address: Address, *, peer_id: PeerId | None, timeout_s: float) -> QuicConnection:
         """Connect to `address`; see `gridnode.net.transport.Transport.dial`."""
-        self._accepted.raise_if_closed()
-        connection = self.endpoint.dial(address, expected=peer_id)
+        self._accepted[ALPN].raise_if_closed()
+        return await self._establish(self.endpoint.dial(address, expected=peer_id), address, timeout_s)
+
+    async def dial_relay(
+        self, address: Address, *, peer_id: PeerId | None, timeout_s: float
+    ) -> QuicConnection:
+        """Connect to the relay at `address`, as `dial` does to a node."""
+        self._accepted[ALPN].raise_if_closed()
+        connection = self.endpoint.dial(address, expected=peer_id, configuration=self._relay_client)
+        return await self._establish(connection, address, timeout_s)
+
+    async def _establish(
+        self, connection: QuicConnection, address: Address, timeout_s: float
+    ) -> QuicConnection:
         try:
             async with asyncio.timeout(timeout_s):
                 await connection.wait_established()
@@ -93,14 +113,23 @@ class QuicTransport:
 
     async def accept(self) -> QuicConnection:
         """Return the next connection that a peer dialled; see `gridnode.net.transport.Transport.accept`."""
-        return await self._accepted.get()
+        return await self._accepted[ALPN].get()
+
+    async def accept_relay_client(self) -> QuicConnection:
+        """Return the next connection of a node that wants a relay. Cancelling is safe."""
+        return await self._accepted[RELAY_ALPN].get()
 
     async def aclose(self) -> None:
         """Close every connection and the socket. Safe to call more than once."""
         error = ConnectionClosed("this node closed its network socket")
-        self._accepted.close(error)
+        for accepted in self._accepted.values():
+            accepted.close(error)
         self.endpoint.close(error)
-        await self._lanes.aclose()
+        if self._lanes is not None:
+            await self._lanes.aclose()
+
+    async def _open_lane(self, connection: QuicConnection) -> FramedStream | None:
+        return await self._lanes.open(connection) if self._lanes is not None else None
 
     def _connection_to(self, peer_id: PeerId) -> QuicConnection | None:
         """Return the connection that both ends choose, if there are two: its client has the smaller id."""
@@ -112,17 +141,18 @@ class QuicTransport:
         return min((link for link in known if link.peer_id == peer_id), key=client_id, default=None)
 
     def _accept_later(self, connection: QuicConnection) -> None:
-        if len(self._accepted) >= self._settings.max_waiting_connections:
-            connection.close(
-                PeerLost(f"{len(self._accepted)} connections wait to be accepted"), CloseCode.BUSY
-            )
+        accepted = self._accepted[connection.alpn]
+        if len(accepted) >= self._settings.max_waiting_connections:
+            connection.close(PeerLost(f"{len(accepted)} connections wait to be accepted"), CloseCode.BUSY)
         else:
-            self._accepted.put(connection)
+            accepted.put(connection)
 
 
-def _configuration(identity: Identity, settings: QuicSettings, *, is_client: bool) -> QuicConfiguration:
+def _configuration(
+    identity: Identity, settings: QuicSettings, protocols: Sequence[str], *, is_client: bool
+) -> QuicConfiguration:
     return QuicConfiguration(
-        alpn_protocols=[ALPN],
+        alpn_protocols=list(protocols),
         certificate=identity.certificate,
         congestion_control_algorithm=settings.congestion_control,
         connection_id_length=CONNECTION_ID_BYTES,

@@ -18,9 +18,11 @@ from aioquic.quic.configuration import QuicConfiguration
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
+from gridnode.core.relays import is_peer_address, is_virtual, peer_tag, virtual_address
 from gridnode.errors import GridError, NoCapacity, PeerLost, ProtocolError, Unauthentic
 from gridnode.net.aioquic_private import PeerQuic
 from gridnode.net.base_connection import BaseConnection
+from gridnode.net.carrier import Carrier, PathKind
 from gridnode.net.certificate import peer_id_of
 from gridnode.net.close_reason import TlsAlert, explain_close
 from gridnode.net.framed_stream import (
@@ -38,6 +40,8 @@ from gridnode.net.udp import Datagram, SocketAddress, from_socket_address
 logger = logging.getLogger("gridnode.net.quic")
 
 ALPN = "gridnode/1"
+RELAY_ALPN = "gridnode-relay/1"
+"""Of connections between a node and a relay: they carry no streams of the swarm."""
 
 # How long a connection that we closed answers late packets with the news (RFC 9000, 10.2.1).
 _LINGER_S = 1.0
@@ -71,6 +75,14 @@ class PacketCarrier(Protocol):
         """Take everything of `connection` out of the tables."""
         ...
 
+    def carrier(self, destination: SocketAddress) -> Carrier | None:
+        """Return what carries packets to `destination`, if it is a virtual address."""
+        ...
+
+    def real_address(self, destination: SocketAddress) -> Address:
+        """Return where packets to `destination` go now, as far as anybody knows."""
+        ...
+
 
 class QuicConnection(BaseConnection):
     """One authenticated link to a peer over QUIC; see `gridnode.net.transport.Connection`."""
@@ -100,6 +112,7 @@ class QuicConnection(BaseConnection):
         self._established: asyncio.Future[None] = self._loop.create_future()
         self._peer_id: PeerId | None = None
         self._address = Address("0.0.0.0", 0)
+        self._alpn = ""
         self._timer = LazyTimer(self._timer_fired)
         self._flushing: asyncio.Handle | None = None
         self._lingering: asyncio.TimerHandle | None = None
@@ -124,6 +137,18 @@ class QuicConnection(BaseConnection):
     def address(self) -> Address:
         """Where the peer's packets come from; a peer may move."""
         return self._current_address()
+
+    @property
+    def path(self) -> PathKind:
+        """The way that packets take now."""
+        carrier = self._carrier.carrier(self.current_destination)
+        return carrier.kind if carrier else PathKind.DIRECT
+
+    @property
+    def virtual_host(self) -> str:
+        """The virtual address of the peer, if packets may take several ways; empty otherwise."""
+        host: str = self.current_destination[0]
+        return host if is_virtual(host) else ""
 
     @property
     def rtt_s(self) -> float | None:
@@ -166,6 +191,33 @@ class QuicConnection(BaseConnection):
     def is_established(self) -> bool:
         """Whether the handshake is complete and the peer is who it should be."""
         return self._established.done() and self._error is None
+
+    @property
+    def alpn(self) -> str:
+        """The protocol that both sides agreed on."""
+        return self._alpn
+
+    @property
+    def current_destination(self) -> SocketAddress:
+        """Where packets go now, in the words of the socket; perhaps a virtual address."""
+        current: SocketAddress | None = self.quic.get_peer_address()
+        return tuple(self._address) if current is None else current
+
+    def path_changed(self) -> None:
+        """Take the news that packets go another way from now on: what was measured counts no more.
+
+        What may be lost on the old way is sent again at once.
+        """
+        if self._error is None and self.is_established:
+            self.quic.max_datagram_bytes = self._settings.datagram_bytes
+            self.quic.path_changed(now_s())
+            self.flush()
+
+    def hurry(self) -> None:
+        """Send again what was not acknowledged: the way it took may have ended."""
+        if self._error is None and self.is_established:
+            self.quic.resend(now_s())
+            self.flush()
 
     def connect(self, destination: SocketAddress) -> None:
         """Begin the handshake as client."""
@@ -222,6 +274,9 @@ class QuicConnection(BaseConnection):
     def suspect(self) -> None:
         """Take the hint that nobody answers there any more; see `gridnode.net.transport.Connection`."""
         if self._error is not None or self._suspicion is not None:
+            return
+        if (carrier := self._carrier.carrier(self.current_destination)) is not None:
+            carrier.doubt()  # there are other ways to try
             return
         heard_at = self._heard_at
 
@@ -386,24 +441,32 @@ class QuicConnection(BaseConnection):
 
     def _authenticate(self, event: events.HandshakeCompleted) -> None:
         try:
-            if event.alpn_protocol != ALPN or event.session_resumed:
+            if not event.alpn_protocol or event.session_resumed:
                 raise Unauthentic(f"the peer did not agree on the protocol {ALPN}")
+            self._alpn = event.alpn_protocol
             self._peer_id = peer_id_of(self.quic.peer_certificates, expected=self._expected)
+            self._check_tag(self._peer_id)
         except Unauthentic as exc:
             alert = TlsAlert.BAD_CERTIFICATE if self.quic.peer_certificates else TlsAlert.CERTIFICATE_REQUIRED
             error = Unauthentic(f"{self._current_address()}: {exc}")
             self._close_quic(error, alert.error_code, frame_type=alert.frame_type, reason=str(exc))
 
+    def _check_tag(self, peer_id: PeerId) -> None:
+        """Refuse a peer that uses the virtual address of another one."""
+        address = from_socket_address(self.current_destination)
+        if is_peer_address(address) and virtual_address(peer_tag(peer_id)) != address:
+            raise Unauthentic(f"node {short(peer_id)} uses the tag of another one")
+
     def _become_established(self) -> None:
         self._address = self._current_address()
-        if ipaddress.ip_address(self._address.host.partition("%")[0]).is_loopback:
+        if ipaddress.ip_address(self.current_destination[0].partition("%")[0]).is_loopback:
             self.quic.max_datagram_bytes = self._settings.loopback_datagram_bytes
         self._established.set_result(None)
         self._on_established(self)
 
     def _current_address(self) -> Address:
         current = self.quic.get_peer_address()
-        return self._address if current is None else from_socket_address(current)
+        return self._address if current is None else self._carrier.real_address(current)
 
     # --- the end ---
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
+from gridnode.net.carrier import PathKind
 from gridnode.wire.frames import Frame
 
 
@@ -79,6 +80,16 @@ class Connection(Protocol):
     @property
     def address(self) -> Address:
         """Where the peer's packets come from."""
+        ...
+
+    @property
+    def path(self) -> PathKind:
+        """The way that packets take now."""
+        ...
+
+    @property
+    def virtual_host(self) -> str:
+        """The virtual address that stands for the peer if packets may take several ways; empty otherwise."""
         ...
 
     @property

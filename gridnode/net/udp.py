@@ -133,6 +133,10 @@ class DatagramSocket:
         )
         return resolved
 
+    def plain(self, source: SocketAddress) -> SocketAddress:
+        """Return `source` without the address of this computer that it sent to."""
+        return source[: self._address_length]
+
     # --- receiving ---
 
     def _read(self) -> None:
@@ -181,6 +185,19 @@ class DatagramSocket:
             self._waiting += datagrams[: _MAX_WAITING - len(self._waiting)]
             return None
         return self._send_all(datagrams)
+
+    def send_near(self, data: bytes, destination: SocketAddress, *, hops: int) -> None:
+        """Send one datagram that passes at most `hops` routers. It may get lost, like every datagram."""
+        is_ipv6 = self._sock.family == socket.AF_INET6 and not destination[0].startswith("::ffff:")
+        option = (
+            (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if is_ipv6 else (socket.IPPROTO_IP, socket.IP_TTL)
+        )
+        usual = self._sock.getsockopt(*option)
+        self._sock.setsockopt(*option, hops)
+        try:
+            self._send_all([(data, destination)])
+        finally:
+            self._sock.setsockopt(*option, usual)
 
     def _send_all(self, datagrams: list[Datagram]) -> OSError | None:
         failure: OSError | None = None

@@ -19,6 +19,7 @@ MAX_CONNECTIONS_PER_PEER = 4
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
 ConnectionHandler = Callable[[Connection], Awaitable[None]]
+WayFinder = Callable[[PeerId], Awaitable[Address | None]]
 _Target = tuple[PeerId | None, tuple[Address, ...]]
 
 
@@ -29,14 +30,21 @@ class Links:
         peer_id: Who this node is.
         on_stream: Serves one stream that a peer opened; runs in a task of its own.
         on_connection: Accompanies one connection that this node dialled, while it lasts.
+        find_way: Returns the virtual address of a peer, if relays lead to it: tried before its addresses.
     """
 
     def __init__(
-        self, peer_id: PeerId, *, on_stream: StreamHandler, on_connection: ConnectionHandler
+        self,
+        peer_id: PeerId,
+        *,
+        on_stream: StreamHandler,
+        on_connection: ConnectionHandler,
+        find_way: WayFinder | None = None,
     ) -> None:
         self.peer_id = peer_id
         self._on_stream = on_stream
         self._on_connection = on_connection
+        self._find_way = find_way
         self._transports: Sequence[Transport] = ()
         self._connections: dict[PeerId, list[Connection]] = {}
         self._attempts: dict[_Target, asyncio.Task[Connection | GridError]] = {}
@@ -112,6 +120,8 @@ class Links:
         if peer_id == self.peer_id:
             transport = self._transports[-1]
             addresses = (transport.address,)
+        elif peer_id and self._find_way and (virtual := await self._find_way(peer_id)):
+            addresses = (virtual, *addresses)
         lost: GridError = PeerLost(f"no address of node {short(peer_id) if peer_id else '?'} is known")
         for address in addresses:
             try:

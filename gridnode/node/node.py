@@ -24,7 +24,8 @@ from gridnode.core.announcements import (
     Announcement,
     PeerState,
 )
-from gridnode.core.ids import PeerId, short, show_peer
+from gridnode.core.ids import PeerId, short, show_peer, swarm_fingerprint
+from gridnode.core.relays import parse_relay
 from gridnode.core.swarm import SwarmState
 from gridnode.engine.locate import complete_models
 from gridnode.errors import GridError, ModelLoading, NoCapacity, PeerLost, ProtocolError
@@ -32,6 +33,8 @@ from gridnode.net.identity import load_or_create_identity
 from gridnode.net.interfaces import bind_host, reachable_addresses
 from gridnode.net.memory import MemoryNetwork
 from gridnode.net.quic import QuicTransport
+from gridnode.net.relay_limits import RelayLimits
+from gridnode.net.relay_service import RelayService
 from gridnode.net.transport import Connection, Stream
 from gridnode.node.answering import Answering
 from gridnode.node.contribution import Contribution
@@ -44,10 +47,12 @@ from gridnode.node.model_access import ModelAccess, is_named
 from gridnode.node.pacing import Pacing
 from gridnode.node.prompt_log import log_texts, logged
 from gridnode.node.recorder import Recorder
+from gridnode.node.relaying import Relaying
 from gridnode.node.status import SwarmView
 from gridnode.node.text_library import TextLibrary
 from gridnode.node.uplink import Uplink
 from gridnode.wire.messages import Backward, FindText, Hello, OpenPush, OpenSession, StepKind, decode_message
+from gridnode.wire.relay_messages import is_relay_message
 
 logger = logging.getLogger("gridnode.node")
 
@@ -66,7 +71,21 @@ class Node:
 
         self._started_at = time.monotonic()
         self._changed = asyncio.Event()
-        self.links = Links(self.peer_id, on_stream=self._serve_stream, on_connection=self._greet)
+        self.links = Links(
+            self.peer_id,
+            on_stream=self._serve_stream,
+            on_connection=self._greet,
+            find_way=lambda peer_id: self._relaying.find_way(peer_id),
+        )
+        self._relaying = Relaying(
+            self.peer_id,
+            self.links,
+            relays=[parse_relay(relay) for relay in config.relay],
+            swarm=swarm_fingerprint(config.swarm),
+            view=lambda: self.swarm,
+            on_homes=lambda: self._membership.announce(),
+            on_change=self._note_change,
+        )
         self._history = HistoryFile(config.state_dir / HISTORY_FILE, clock=time.time)
         self._recorder = Recorder(
             self._history,
@@ -83,7 +102,7 @@ class Node:
             sign=self.identity.sign,
             on_change=self._swarm_changed,
         )
-        self._lan = Lan(self.links, swarm=config.swarm, mdns=config.mdns, on_change=self._membership.announce)
+        self._lan = Lan(self.links, swarm=config.swarm, mdns=config.mdns, on_change=self._moved)
         self._uplink = Uplink(self.peer_id, config.bandwidth_bytes_per_s)
         self._texts = TextLibrary(
             self.peer_id, self.links, swarm=lambda: self._membership.swarm, uplink=self._uplink
@@ -94,7 +113,7 @@ class Node:
             self.links,
             self._membership,
             uplink=self._uplink,
-            expects_news=lambda: bool(config.join) or self._lan.is_searching,
+            expects_news=lambda: bool(config.join or config.relay) or self._lan.is_searching,
             on_text=self._texts.own,
             on_change=self._engine_changed,
             on_refused=self._recorder.refused,
@@ -158,6 +177,8 @@ class Node:
             listen = Address(bind_host(self.config.bind), listen.port)
         transport = QuicTransport(self.identity, listen)
         self.address = transport.address
+        self._relaying.begin(transport)
+        relay = self._own_relay()
         self._lan.begin(self.address)
         at_home = MemoryNetwork().transport(self.peer_id)
         try:
@@ -165,6 +186,9 @@ class Node:
                 group.create_task(self.links.run([transport, at_home]), name="links")
                 group.create_task(self._membership.run(), name="membership")
                 group.create_task(self._lan.run(), name="lan")
+                group.create_task(self._relaying.run(), name="relaying")
+                if relay is not None:
+                    group.create_task(relay.run(), name="relay")
                 group.create_task(self._recorder.run(), name="recorder")
                 group.create_task(self._contribution.run(), name="contribution")
                 group.create_task(self._courtesy.run(), name="courtesy")
@@ -215,6 +239,16 @@ class Node:
     def _swarm_changed(self, before: SwarmState, after: SwarmState) -> None:
         self._recorder.swarm_changed(before, after)
         self._note_change()
+
+    def _own_relay(self) -> RelayService | None:
+        """Return the relay that this node is for others, if it is one."""
+        if self.config.serve_relay is None:
+            return None
+        return RelayService(self.identity, self.config.serve_relay, RelayLimits())
+
+    def _moved(self) -> None:
+        self._relaying.suspect()
+        self._membership.announce()
 
     def _note_change(self) -> None:
         self._changed.set()
@@ -334,6 +368,7 @@ class Node:
             version=__version__,
             serving=self._contribution.announced(),
             rtts=tuple(rtts[:MAX_ANNOUNCED_RTTS]),
+            relays=self._relaying.homes,
             publishes_address=self.config.publish_address,
             pause_reason=self._contribution.pausing.reason[:MAX_PAUSE_REASON_CHARACTERS],
         )
@@ -350,13 +385,19 @@ class Node:
 
     async def _greet(self, connection: Connection) -> None:
         if connection.peer_id != self.peer_id:
-            await self._membership.greet(connection)
+            async with asyncio.TaskGroup() as group:
+                improving = group.create_task(self._relaying.improve(connection), name="paths")
+                await self._membership.greet(connection)
+                improving.cancel()
 
     async def _serve_stream(self, stream: Stream) -> None:
         """Serve one stream that a peer opened: its first message says what it is for."""
         try:
             frame = await stream.receive()
             if frame is None:
+                return
+            if is_relay_message(frame.type):
+                await self._relaying.answer(stream, frame)
                 return
             message = decode_message(frame)
             if isinstance(message, Hello):

@@ -18,6 +18,7 @@ from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
 from gridnode.core.throughput_route import highest_throughput_route
 from gridnode.errors import NoCapacity
+from gridnode.net.carrier import PathKind
 from gridnode.net.transport import Connection
 
 # Nodes announce their shortest links first. All of them, for 500 nodes, would be a megabyte per status.
@@ -152,7 +153,8 @@ class SwarmView:
     def _path(self, connection: Connection | None) -> str:
         if connection is None:
             return "none"
-        return "lan" if self.is_near(connection.address) else "direct"
+        is_near = connection.path is PathKind.DIRECT and self.is_near(connection.address)
+        return "lan" if is_near else connection.path.value
 
     def _peer(self, announcement: Announcement) -> PeerStatus:
         is_self = announcement.peer_id == self.me

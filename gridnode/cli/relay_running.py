@@ -1,0 +1,104 @@
+"""Running a relay in the foreground until somebody stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from gridnode.cli.showing import stderr
+from gridnode.cli.state_lock import state_lock
+from gridnode.core.addresses import Address
+from gridnode.core.ids import show_peer
+from gridnode.core.relays import DEFAULT_RELAY_PORT
+from gridnode.logs import LogLevel, LogPlan, apply_plan
+from gridnode.net.identity import load_or_create_identity
+from gridnode.net.interfaces import reachable_addresses
+from gridnode.net.relay_limits import RelayLimits
+from gridnode.net.relay_server import RelayCounters, RelayServer
+from gridnode.net.relay_service import RelayService
+from gridnode.paths import state_dir as default_state_dir
+from gridnode.units import format_bytes
+
+# How often the counters are told.
+TELL_INTERVAL_S = 60.0
+
+
+def run_relay(
+    listen: Address, state_dir: Path | None, limits: RelayLimits, *, as_json: bool, log_level: LogLevel
+) -> None:
+    """Run a relay until SIGINT or SIGTERM.
+
+    Raises:
+        GridError: the relay cannot start.
+    """
+    directory = state_dir or default_state_dir() / "relay"
+    with state_lock(directory):
+        apply_plan(LogPlan(level=log_level))
+        asyncio.run(_run(listen, directory, limits, as_json=as_json))
+
+
+async def _run(listen: Address, directory: Path, limits: RelayLimits, *, as_json: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    identity = load_or_create_identity(directory)
+    relay = RelayService(identity, listen, limits)
+    server, address, peer_id = relay.server, relay.address, show_peer(identity.peer_id)
+    _say_hello(address, peer_id, limits)
+    if as_json:
+        _print_event("listening", listen=str(address), peer_id=peer_id)
+    serving = asyncio.create_task(relay.run(), name="relay")
+    telling = asyncio.create_task(_tell(server, as_json=as_json), name="tell")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (serving, telling, stopping):
+            task.cancel()
+        await asyncio.wait({serving, telling, stopping})
+        if as_json:
+            _print_event("counters", **asdict(server.counters))
+        stderr().print(f"  stopped  {_summary(server.counters)}", markup=False, highlight=False)
+
+
+def _say_hello(address: Address, peer_id: str, limits: RelayLimits) -> None:
+    port = "" if address.port == DEFAULT_RELAY_PORT else f":{address.port}"
+    here = reachable_addresses(address)
+    host = f"[{here[0].host}]" if here and ":" in here[0].host else here[0].host if here else "HOST"
+    lines = [
+        f"  relay    {address} by UDP and TCP",
+        f"  id       {peer_id}",
+        f"  gives    {format_bytes(limits.node_bytes_per_s)}/s to each of {limits.nodes} nodes, "
+        f"{format_bytes(limits.total_bytes_per_s)}/s in all",
+        f"  nodes    gridnode up --relay {host}{port}",
+    ]
+    for line in lines:
+        stderr().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+async def _tell(server: RelayServer, *, as_json: bool) -> None:
+    """Tell the counters now and then, if they have changed."""
+    before = replace(server.counters)
+    while True:
+        await asyncio.sleep(TELL_INTERVAL_S)
+        if server.counters == before:
+            continue
+        before = replace(server.counters)
+        if as_json:
+            _print_event("counters", **asdict(before))
+        elif stderr().is_terminal:
+            stderr().print(f"  now      {_summary(before)}", markup=False, highlight=False)
+
+
+def _summary(counters: RelayCounters) -> str:
+    return (
+        f"{counters.registered_nodes} nodes; {counters.forwarded_packets} packets and "
+        f"{format_bytes(counters.forwarded_bytes)} forwarded, {counters.dropped_packets} packets dropped"
+    )
+
+
+def _print_event(event: str, **fields: object) -> None:
+    print(json.dumps({"event": event, **fields}), flush=True)

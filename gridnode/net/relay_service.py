@@ -1,0 +1,74 @@
+"""A relay with its ports: what `gridnode relay` runs, and a node that is one beside its work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import short
+from gridnode.errors import GridError, ProtocolError
+from gridnode.net.identity import Identity
+from gridnode.net.path_router import PathRouter
+from gridnode.net.quic import QuicTransport
+from gridnode.net.quic_connection import RELAY_ALPN, QuicConnection
+from gridnode.net.quic_settings import QuicSettings
+from gridnode.net.relay_limits import RelayLimits
+from gridnode.net.relay_server import RelayServer
+from gridnode.wire.relay_messages import Register, decode_relay_message
+
+logger = logging.getLogger("gridnode.net.relay")
+
+# A node that connects says at once what it wants.
+REGISTER_TIMEOUT_S = 10.0
+# Connections beyond those of registered nodes: some come while others go.
+SPARE_CONNECTIONS = 64
+
+
+class RelayService:
+    """A relay that listens once it is made. Run it once, with `run`. Must be made in a running loop.
+
+    Raises:
+        AddressInUse: another process holds the port.
+        BadInput: this machine does not have the address.
+    """
+
+    def __init__(self, identity: Identity, listen: Address, limits: RelayLimits) -> None:
+        settings = replace(QuicSettings(), max_connections=limits.nodes + SPARE_CONNECTIONS)
+        self._transport = QuicTransport(
+            identity, listen, settings=settings, protocols=(RELAY_ALPN,), has_lanes=False
+        )
+        self.server = RelayServer(self._transport.endpoint, limits)
+        self._router = PathRouter(self._transport.endpoint, identity.peer_id, server=self.server)
+
+    @property
+    def address(self) -> Address:
+        """Where it listens, with the real port."""
+        return self._transport.address
+
+    async def run(self) -> None:
+        """Serve nodes until cancelled; then close every connection and the ports."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    connection = await self._transport.accept_relay_client()
+                    group.create_task(self._serve(connection), name=f"relay {short(connection.peer_id)}")
+        finally:
+            self._router.close()
+            await self._transport.aclose()
+
+    async def _serve(self, connection: QuicConnection) -> None:
+        try:
+            async with asyncio.timeout(REGISTER_TIMEOUT_S):
+                stream = await connection.accept_stream()
+                frame = await stream.receive()
+            message = decode_relay_message(frame) if frame else None
+            if not isinstance(message, Register):
+                raise ProtocolError("a relay is there to register with")
+            await self.server.serve(stream, message)
+            await connection.wait_closed()
+        except* (GridError, TimeoutError) as errors:
+            logger.debug("%s: %s", connection.address, errors.exceptions[0])
+        finally:
+            await connection.aclose()

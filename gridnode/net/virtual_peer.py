@@ -1,0 +1,188 @@
+"""A peer behind a virtual address: its packets take the ways that `gridnode.net.paths` chooses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+from gridnode.core.addresses import Address
+from gridnode.core.ids import PeerId
+from gridnode.core.relays import virtual_address
+from gridnode.net.carrier import PathKind
+from gridnode.net.endpoint import Endpoint
+from gridnode.net.paths import Path, PeerPaths, Sending
+from gridnode.net.quic_connection import now_s
+from gridnode.net.timer import LazyTimer
+from gridnode.net.udp import Datagram, SocketAddress
+from gridnode.wire.relay_packets import SECRET_BYTES, Probe, forward
+
+
+class DirectRoute(NamedTuple):
+    """Straight to an address."""
+
+    address: SocketAddress
+
+
+class RelayRoute(NamedTuple):
+    """Through a relay that this node is registered with."""
+
+    relay: PeerId
+    destination: SocketAddress
+    """Where packets for the relay go: an address, or the virtual one of a WebSocket."""
+
+
+class VirtualPeer:
+    """Carries packets to one peer; see `gridnode.net.carrier.Carrier`.
+
+    Args:
+        tag: Of the peer.
+        own_tag: Ours.
+        is_translated: Returns whether a router changes the addresses of our packets on their way to others.
+        on_change: Called when packets begin to take another way.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        tag: bytes,
+        own_tag: bytes,
+        is_translated: Callable[[], bool],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.tag = tag
+        self.address = virtual_address(tag)
+        self.paths = PeerPaths(
+            tag=own_tag, secret=os.urandom(SECRET_BYTES), first_number=int.from_bytes(os.urandom(7), "big")
+        )
+        self._endpoint = endpoint
+        self._is_translated = is_translated
+        self._on_change = on_change
+        self._timer = LazyTimer(self._timer_fired)
+        self._own_hosts: frozenset[str] = frozenset()
+        endpoint.carry(self.address, self)
+
+    def close(self) -> None:
+        """Carry nothing any more."""
+        self._timer.cancel()
+        self._endpoint.drop(self.address)
+
+    # --- Carrier ---
+
+    @property
+    def kind(self) -> PathKind:
+        """The way that packets take now."""
+        path = self._present()
+        return path.kind if path else PathKind.RELAY
+
+    @property
+    def real_address(self) -> Address | None:
+        """The peer's address, or that of the relay; None while there is no way."""
+        path = self._present()
+        if path is None:
+            return None
+        route = path.route
+        if isinstance(route, RelayRoute):
+            return self._endpoint.real_address(route.destination)
+        assert isinstance(route, DirectRoute)
+        return self._endpoint.real_address(route.address)
+
+    def send(self, datagrams: list[Datagram]) -> None:
+        """Send datagrams to the peer. They may get lost."""
+        outgoing: list[Datagram] = []
+        for route in self.paths.routes():
+            if isinstance(route, RelayRoute):
+                outgoing += [(forward(self.tag, data), route.destination) for data, _ in datagrams]
+            elif isinstance(route, DirectRoute):
+                outgoing += [(data, route.address) for data, _ in datagrams]
+        if outgoing:
+            self._endpoint.send(outgoing)
+        self._set_timer()
+
+    def doubt(self) -> None:
+        """Take the hint that the present way may have ended."""
+        self.paths.doubt(now=now_s())
+        self._set_timer()
+
+    # --- ways ---
+
+    def add_relay(self, route: RelayRoute, kind: PathKind) -> None:
+        """Learn that the peer may be reached through a relay."""
+        self.paths.add(route, kind)
+
+    def remove(self, route: RelayRoute | DirectRoute) -> None:
+        """Forget a way."""
+        if self.paths.remove(route):
+            self._changed()
+
+    def accept_offer(self, secret: bytes, own_hosts: Collection[str]) -> None:
+        """Take what the peer says of itself: how probes to it are made, and its own addresses."""
+        self.paths.accept_secret(secret)
+        self._own_hosts = frozenset(own_hosts)
+        self.paths.prove_relays(now=now_s())
+        self._set_timer()
+
+    def punch(self, own: Collection[SocketAddress], observed: Collection[SocketAddress]) -> None:
+        """Send probes to where the peer may be reached: its own addresses, and where relays see it."""
+        for address in (*own, *observed):
+            self.paths.add(DirectRoute(address), self._kind_of(address))
+        self.paths.begin_round(
+            [DirectRoute(address) for address in observed],
+            [DirectRoute(address) for address in own],
+            now=now_s(),
+        )
+        self._set_timer()
+
+    def receive_probe(
+        self, probe: Probe, route: DirectRoute | RelayRoute, kind: PathKind | None = None
+    ) -> None:
+        """Take a probe that came by `route`."""
+        if kind is None:
+            assert isinstance(route, DirectRoute)
+            kind = self._kind_of(route.address)
+        self._act(lambda: self.paths.receive(probe, route, kind, now=now_s()))
+
+    def _kind_of(self, address: SocketAddress) -> PathKind:
+        host = self._endpoint.real_address(address).host
+        is_direct = host in self._own_hosts or not self._is_translated()
+        return PathKind.DIRECT if is_direct else PathKind.PUNCHED
+
+    def _present(self) -> Path | None:
+        return self.paths.active or next((path for path in self.paths.paths() if path.is_relayed), None)
+
+    def _timer_fired(self) -> None:
+        due = self.paths.next_deadline()
+        if due is not None and now_s() >= due:
+            self._act(lambda: self.paths.handle_timer(now=now_s()))
+        else:
+            self._set_timer()
+
+    def _act(self, work: Callable[[], list[Sending]]) -> None:
+        """Send what `work` wants to be sent; tell the connections what it found out."""
+        active, was_in_doubt = self.paths.active, self.paths.is_in_doubt
+        for sending in work():
+            self._send_probe(sending)
+        if self.paths.active is not active:
+            self._changed()
+        elif self.paths.is_in_doubt and not was_in_doubt:
+            for connection in self._endpoint.connections_to(self.address):
+                connection.hurry()
+        self._set_timer()
+
+    def _changed(self) -> None:
+        for connection in self._endpoint.connections_to(self.address):
+            connection.path_changed()
+        self._on_change()
+
+    def _send_probe(self, sending: Sending) -> None:
+        route = sending.route
+        if isinstance(route, RelayRoute):
+            self._endpoint.send_raw(forward(self.tag, sending.data), route.destination)
+        elif isinstance(route, DirectRoute):
+            self._endpoint.send_raw(sending.data, route.address, hops=sending.hops)
+
+    def _set_timer(self) -> None:
+        due = self.paths.next_deadline()
+        if due is not None:
+            self._timer.set(due - now_s())

@@ -1,0 +1,249 @@
+"""Nodes that reach each other through relays, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from nodes import LOOPBACK, ask
+from waiting import until
+
+from gridnode.config import NodeConfig
+from gridnode.core.addresses import Address
+from gridnode.core.models import QuantFormat
+from gridnode.core.relays import Relay
+from gridnode.core.spans import Span
+from gridnode.errors import PeerLost
+from gridnode.net.carrier import PathKind
+from gridnode.net.identity import Identity
+from gridnode.net.path_router import PathRouter
+from gridnode.net.quic import QuicTransport
+from gridnode.net.relay_limits import RelayLimits
+from gridnode.net.relay_link import RelayLink
+from gridnode.net.relay_server import RelayServer
+from gridnode.net.relay_service import RelayService
+from gridnode.net.transport import Connection
+from gridnode.node.node import Node
+from gridnode.wire.frames import Frame
+
+
+def run(main: Callable[[], Awaitable[None]], timeout_s: float = 60.0) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(timeout_s):
+            await main()
+
+    asyncio.run(limited())
+
+
+@contextlib.asynccontextmanager
+async def relaying(limits: RelayLimits | None = None) -> AsyncIterator[tuple[RelayServer, Address]]:
+    """Run a relay."""
+    service = RelayService(Identity.generate(), LOOPBACK, limits or RelayLimits())
+    task = asyncio.create_task(service.run())
+    try:
+        yield service.server, service.address
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class Client:
+    """A transport that is registered with relays."""
+
+    def __init__(self) -> None:
+        self.transport = QuicTransport(Identity.generate(), LOOPBACK)
+        self.router = PathRouter(self.transport.endpoint, self.transport.peer_id)
+        self.links: list[RelayLink] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.members: list[bytes] = []
+
+    async def register(self, address: Address, *, swarm: str = "s") -> RelayLink:
+        link = RelayLink(
+            Relay(address.host, address.port),
+            self.transport,
+            self.router,
+            swarm=swarm,
+            on_members=lambda _, peers: self.members.extend(peers),
+            on_change=lambda: None,
+            is_alone=lambda: True,
+        )
+        self.links.append(link)
+        self.tasks.append(asyncio.create_task(link.run()))
+        await link.wait_settled()
+        return link
+
+    async def dial(self, other: Client) -> Connection:
+        peer = self.router.peer(other.transport.peer_id)
+        for route, kind in self.router.relays:
+            peer.add_relay(route, kind)
+        return await self.transport.dial(peer.address, peer_id=other.transport.peer_id, timeout_s=5)
+
+    async def aclose(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.router.close()
+        await self.transport.aclose()
+
+
+@contextlib.asynccontextmanager
+async def clients(number: int) -> AsyncIterator[list[Client]]:
+    made = [Client() for _ in range(number)]
+    try:
+        yield made
+    finally:
+        for each in made:
+            await each.aclose()
+
+
+def test_a_relay_names_members_of_the_same_swarm_only_and_says_where_it_sees_a_node() -> None:
+    async def main() -> None:
+        async with relaying() as (server, address), clients(3) as (a, b, c):
+            await a.register(address)
+            await c.register(address, swarm="other")
+            link = await b.register(address)
+            await until(lambda: b.members and c.links[0].observed)
+            assert set(b.members) == {a.transport.peer_id}
+            assert not c.members
+            await until(lambda: link.observed == b.transport.address)
+            assert server.counters.registered_nodes == 3
+        assert server.counters.registered_nodes == 0
+
+    run(main)
+
+
+def test_a_stream_passes_a_relay_that_cannot_read_it() -> None:
+    async def main() -> None:
+        async with relaying() as (server, address), clients(2) as (a, b):
+            await a.register(address)
+            await b.register(address)
+            near = await a.dial(b)
+            far = await b.transport.accept()
+            assert far.peer_id == a.transport.peer_id
+            assert near.path is far.path is PathKind.RELAY
+            assert near.address == far.address == address
+            stream = await near.open_stream()
+            data = bytes(range(256)) * 1000
+            await stream.send(Frame(0x10, {}, data))
+            echo = await far.accept_stream()
+            received = await echo.receive()
+            assert received is not None
+            assert bytes(received.body) == data
+            assert server.counters.forwarded_bytes > len(data)
+            assert server.counters.dropped_packets == 0
+
+    run(main)
+
+
+def test_who_is_not_registered_gets_nothing_forwarded_and_reaches_nobody() -> None:
+    async def main() -> None:
+        async with relaying() as (server, address), clients(2) as (a, b):
+            await a.register(address)
+            with pytest.raises(PeerLost):
+                await a.transport.dial(
+                    a.router.peer(b.transport.peer_id).address, peer_id=b.transport.peer_id, timeout_s=0.3
+                )
+            peer = a.router.peer(b.transport.peer_id)
+            for route, kind in a.router.relays:
+                peer.add_relay(route, kind)
+            with pytest.raises(PeerLost):
+                await a.transport.dial(peer.address, peer_id=b.transport.peer_id, timeout_s=0.5)
+            assert server.counters.absent_packets
+            assert not peer.paths.paths(), "the relay has said that nobody is there"
+            stranger = QuicTransport(Identity.generate(), LOOPBACK)
+            stranger.endpoint.send_raw(b"\x0eD" + b"t" * 8 + b"payload", tuple(address))
+            await until(lambda: server.counters.dropped_packets)
+            await stranger.aclose()
+
+    run(main)
+
+
+def test_a_relay_with_its_number_of_nodes_refuses_more_and_says_so() -> None:
+    async def main() -> None:
+        async with relaying(RelayLimits(nodes=1)) as (server, address), clients(2) as (a, b):
+            await a.register(address)
+            link = await b.register(address)
+            assert link.route is None
+            assert "has its 1 nodes" in link.problem
+            assert server.counters.refused_registrations >= 1
+
+    run(main)
+
+
+def test_a_connection_outlives_the_relay_that_it_began_on() -> None:
+    async def main() -> None:
+        async with relaying() as (_, second), clients(2) as (a, b):
+            async with relaying() as (_, first):
+                for each in (a, b):
+                    await each.register(first)
+                    await each.register(second)
+                near = await a.dial(b)
+                far = await b.transport.accept()
+                stream = await near.open_stream()
+                await stream.send(Frame(0x10, {"n": 1}))
+                other = await far.accept_stream()
+                assert (await other.receive() or Frame(0)).header == {"n": 1}
+            await until(lambda: a.links[0].route is None and b.links[0].route is None)
+            await stream.send(Frame(0x10, {"n": 2}))
+            assert (await other.receive() or Frame(0)).header == {"n": 2}
+
+    run(main)
+
+
+@contextlib.asynccontextmanager
+async def running(*configs: NodeConfig) -> AsyncIterator[list[Node]]:
+    nodes, tasks = [], []
+    for config in configs:
+        listening = asyncio.Event()
+        node = Node(config)
+        tasks.append(asyncio.create_task(node.run(on_listening=listening.set)))
+        await listening.wait()
+        nodes.append(node)
+    try:
+        yield nodes
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def test_nodes_that_know_only_a_relay_form_a_swarm_answer_and_find_the_direct_way(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with relaying() as (server, address):
+            configs = [
+                NodeConfig(
+                    model=str(tiny_llama),
+                    blocks=span,
+                    quantization=QuantFormat.NONE,
+                    dtype="float32",
+                    threads=1,
+                    cache_tokens=2048,
+                    listen=LOOPBACK,
+                    mdns=False,
+                    relay=(str(address),),
+                    state_dir=tmp_path / f"{span.start}",
+                )
+                for span in (Span(0, 2), Span(2, 4))
+            ]
+            async with running(*configs) as nodes:
+                await until(
+                    lambda: all(
+                        sum(peer.state == "online" for peer in node.status().peers) == 2 for node in nodes
+                    ),
+                    timeout_s=60,
+                )
+                assert server.counters.forwarded_packets
+                answer = await ask(nodes[0], [1, 2, 3], max_tokens=4)
+                assert len(answer.token_ids) == 4
+                await until(
+                    lambda: all(
+                        {peer.path for peer in node.status().peers} == {"self", "direct"} for node in nodes
+                    )
+                )
+
+    run(main, 120)
