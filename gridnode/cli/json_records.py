@@ -204,7 +204,7 @@ class Pong:
 
     peer_id: str
     path: str
-    """`lan` on a network of this computer, `direct` beyond it."""
+    """`lan` on a network of this computer, `direct` beyond it, `punched`, `relay` or `websocket`."""
 
     address: str
     """Where its packets come from."""

@@ -43,7 +43,7 @@ class RelayLink:
     """Registers with a relay, and again whenever that ends. Run it once, with `run`.
 
     Args:
-        swarm: Tag of the swarm; empty for a visit to somebody whose relay it is.
+        tag: Returns what the swarm is called before relays; empty for a visit to somebody whose relay it is.
         on_members: Takes who else of the swarm is registered there.
         on_change: Called after every change of what the properties say.
         is_alone: Returns whether this node looks for others.
@@ -55,7 +55,7 @@ class RelayLink:
         transport: QuicTransport,
         router: PathRouter,
         *,
-        swarm: str,
+        tag: Callable[[], str],
         on_members: Callable[[RelayRoute, tuple[PeerId, ...]], None],
         on_change: Callable[[], None],
         is_alone: Callable[[], bool],
@@ -72,7 +72,7 @@ class RelayLink:
 
         self._transport = transport
         self._router = router
-        self._swarm = swarm
+        self._tag = tag
         self._on_members = on_members
         self._on_change = on_change
         self._is_alone = is_alone
@@ -123,7 +123,7 @@ class RelayLink:
         connection = await self._connect()
         try:
             stream = await connection.open_stream()
-            await stream.send(encode_message(Register(swarm=self._swarm)))
+            await stream.send(encode_message(Register(swarm=self._tag())))
             await self._take_answer(stream)
             self._connection = connection
             self.route = self._router.add_relay(
@@ -165,7 +165,7 @@ class RelayLink:
     async def _ask(self, stream: Stream) -> None:
         is_first = True
         while True:
-            if self._swarm and (is_first or self._is_alone()):
+            if self._tag() and (is_first or self._is_alone()):
                 await stream.send(encode_message(FindMembers()))
             is_first = False
             await asyncio.sleep(FIND_INTERVAL_S)

@@ -24,17 +24,15 @@ from gridnode.core.announcements import (
     Announcement,
     PeerState,
 )
-from gridnode.core.ids import PeerId, short, show_peer, swarm_fingerprint
-from gridnode.core.relays import parse_relay
+from gridnode.core.ids import PeerId, short, show_peer
 from gridnode.core.swarm import SwarmState
+from gridnode.core.swarm_secret import opaque_id
 from gridnode.engine.locate import complete_models
 from gridnode.errors import GridError, ModelLoading, NoCapacity, PeerLost, ProtocolError
 from gridnode.net.identity import load_or_create_identity
 from gridnode.net.interfaces import bind_host, reachable_addresses
 from gridnode.net.memory import MemoryNetwork
 from gridnode.net.quic import QuicTransport
-from gridnode.net.relay_limits import RelayLimits
-from gridnode.net.relay_service import RelayService
 from gridnode.net.transport import Connection, Stream
 from gridnode.node.answering import Answering
 from gridnode.node.contribution import Contribution
@@ -78,10 +76,11 @@ class Node:
             find_way=lambda peer_id: self._relaying.find_way(peer_id),
         )
         self._relaying = Relaying(
-            self.peer_id,
+            self.identity,
             self.links,
-            relays=[parse_relay(relay) for relay in config.relay],
-            swarm=swarm_fingerprint(config.swarm),
+            relays=config.relay,
+            serve_at=config.serve_relay,
+            tag=lambda: opaque_id(config.swarm, b"", purpose="relay").hex(),
             view=lambda: self.swarm,
             on_homes=lambda: self._membership.announce(),
             on_change=self._note_change,
@@ -178,7 +177,6 @@ class Node:
         transport = QuicTransport(self.identity, listen)
         self.address = transport.address
         self._relaying.begin(transport)
-        relay = self._own_relay()
         self._lan.begin(self.address)
         at_home = MemoryNetwork().transport(self.peer_id)
         try:
@@ -187,8 +185,6 @@ class Node:
                 group.create_task(self._membership.run(), name="membership")
                 group.create_task(self._lan.run(), name="lan")
                 group.create_task(self._relaying.run(), name="relaying")
-                if relay is not None:
-                    group.create_task(relay.run(), name="relay")
                 group.create_task(self._recorder.run(), name="recorder")
                 group.create_task(self._contribution.run(), name="contribution")
                 group.create_task(self._courtesy.run(), name="courtesy")
@@ -239,12 +235,6 @@ class Node:
     def _swarm_changed(self, before: SwarmState, after: SwarmState) -> None:
         self._recorder.swarm_changed(before, after)
         self._note_change()
-
-    def _own_relay(self) -> RelayService | None:
-        """Return the relay that this node is for others, if it is one."""
-        if self.config.serve_relay is None:
-            return None
-        return RelayService(self.identity, self.config.serve_relay, RelayLimits())
 
     def _moved(self) -> None:
         self._relaying.suspect()

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
-from gridnode.core.relays import HOME_RELAYS, RENDEZVOUS_RELAYS, Relay, is_virtual, nearest
+from gridnode.core.relays import HOME_RELAYS, RENDEZVOUS_RELAYS, Relay, is_virtual, nearest, parse_relay
 from gridnode.core.swarm import SwarmState
 from gridnode.errors import GridError, ProtocolError
+from gridnode.net.identity import Identity
 from gridnode.net.interfaces import reachable_addresses
 from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
+from gridnode.net.relay_limits import RelayLimits
 from gridnode.net.relay_link import RelayLink
+from gridnode.net.relay_service import RelayService
 from gridnode.net.transport import Connection, Stream
 from gridnode.net.virtual_peer import RelayRoute, VirtualPeer
 from gridnode.node.links import Links
@@ -36,8 +39,9 @@ class Relaying:
     """The relays of a node, and its ways to peers behind them. Run it once, with `run`.
 
     Args:
-        relays: Those that it was given.
-        swarm: Tag of the swarm.
+        relays: Those that it was given, as people write them.
+        serve_at: Where it is a relay for others, if it is one.
+        tag: Returns what the swarm is called before relays.
         view: Returns the swarm as this node sees it.
         on_homes: Called when the home relays have changed.
         on_change: Called when the way to some peer has changed.
@@ -45,19 +49,23 @@ class Relaying:
 
     def __init__(
         self,
-        peer_id: PeerId,
+        identity: Identity,
         links: Links,
         *,
-        relays: Sequence[Relay],
-        swarm: str,
+        relays: Sequence[str],
+        serve_at: Address | None,
+        tag: Callable[[], str],
         view: Callable[[], SwarmState],
         on_homes: Callable[[], None],
         on_change: Callable[[], None],
     ) -> None:
-        self._peer_id = peer_id
+        self._identity = identity
+        self._peer_id = identity.peer_id
         self._links = links
-        self._ranked = nearest(relays, swarm)
-        self._swarm = swarm
+        self._ranked = nearest(map(parse_relay, relays), tag())
+        self._serve_at = serve_at
+        self._service: RelayService | None = None
+        self._tag = tag
         self._view = view
         self._on_homes = on_homes
         self._on_change = on_change
@@ -70,7 +78,14 @@ class Relaying:
         self._told: tuple[Relay, ...] = ()
 
     def begin(self, transport: QuicTransport) -> None:
-        """Take the packets beside QUIC of `transport`."""
+        """Take the packets beside QUIC of `transport`, and listen as a relay.
+
+        Raises:
+            AddressInUse: another process holds the port of the relay.
+            BadInput: this machine does not have its address.
+        """
+        if self._serve_at is not None:
+            self._service = RelayService(self._identity, self._serve_at, RelayLimits())
         self._transport = transport
         self._router = PathRouter(
             transport.endpoint,
@@ -84,6 +99,8 @@ class Relaying:
         assert self._router is not None, "begin comes first"
         try:
             async with asyncio.TaskGroup() as self._group:
+                if self._service is not None:
+                    self._group.create_task(self._service.run(), name="relay service")
                 while True:
                     changed = self._changed
                     self._start_wanted()
@@ -153,7 +170,7 @@ class Relaying:
             if len(self._visited) >= MAX_VISITED_RELAYS:
                 oldest = next(iter(self._visited))
                 self._visited.pop(oldest)[1].cancel()
-            link = self._link(relay, swarm="")
+            link = self._link(relay, tag=lambda: "")
             task = self._group.create_task(link.run(), name=f"visit {relay.place}")
             self._visited[relay] = (link, task)
         self._visited[relay] = self._visited.pop(relay)  # the last to go
@@ -174,18 +191,18 @@ class Relaying:
             if healthy >= RENDEZVOUS_RELAYS:
                 break
             if relay not in self._own:
-                self._own[relay] = self._link(relay, swarm=self._swarm)
+                self._own[relay] = self._link(relay, tag=self._tag)
                 self._group.create_task(self._own[relay].run(), name=f"relay {relay.place}")
             healthy += not self._own[relay].problem
 
-    def _link(self, relay: Relay, *, swarm: str) -> RelayLink:
+    def _link(self, relay: Relay, *, tag: Callable[[], str]) -> RelayLink:
         assert self._transport is not None
         assert self._router is not None
         return RelayLink(
             relay,
             self._transport,
             self._router,
-            swarm=swarm,
+            tag=tag,
             on_members=self._meet,
             on_change=self._note_change,
             is_alone=lambda: not self._links.connections(),

@@ -65,7 +65,7 @@ class Client:
             Relay(address.host, address.port),
             self.transport,
             self.router,
-            swarm=swarm,
+            tag=lambda: swarm,
             on_members=lambda _, peers: self.members.extend(peers),
             on_change=lambda: None,
             is_alone=lambda: True,

@@ -12,7 +12,7 @@ from gridnode.cli import ending
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "cli.md"
 MARK = "by 'make docs'. -->\n"
-EVENTS = {"up", "monitor"}
+EVENTS = {"up", "monitor", "relay"}
 
 
 def test_commands_and_fields_are_documented() -> None:
