@@ -50,6 +50,12 @@ def figures(finished: Finished) -> str:
             f"{finished.decode_tokens_per_s:.1f} tokens/s "
             f"({milliseconds(per_token_s)} ms a token, {milliseconds(in_hops_s)} ms of it in the hops)"
         )
+    if finished.draft_tokens:
+        per_lap = (finished.completion_tokens - 1) / finished.laps
+        parts.append(
+            f"{per_lap:.1f} tokens a lap ({finished.accepted_draft_tokens} of {finished.draft_tokens} drafts "
+            "accepted)"
+        )
     if finished.reroutes:
         parts.append(f"{finished.reroutes} times rerouted")
     return ", ".join(parts)

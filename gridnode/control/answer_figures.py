@@ -28,6 +28,15 @@ class AnswerFigures:
     decode_tokens_per_s: float
     """Tokens after the first one per second."""
 
+    laps: int
+    """Steps through all hops after the prompt."""
+
+    draft_tokens: int
+    """Tokens that were proposed on the way, and verified by the hops."""
+
+    accepted_draft_tokens: int
+    """Those of them that are part of the answer."""
+
 
 def answer_figures(started: Started, finished: Finished) -> AnswerFigures:
     """Return the figures of a complete answer."""
@@ -38,6 +47,9 @@ def answer_figures(started: Started, finished: Finished) -> AnswerFigures:
         context_limit_tokens=context_limit_tokens(started),
         ttft_s=finished.ttft_s,
         decode_tokens_per_s=finished.decode_tokens_per_s,
+        laps=finished.laps,
+        draft_tokens=finished.draft_tokens,
+        accepted_draft_tokens=finished.accepted_draft_tokens,
     )
 
 
@@ -60,6 +72,7 @@ def whole_headers(figures: AnswerFigures) -> Mapping[str, str]:
         "x-gridnode-route": describe_route(figures.route),
         "x-gridnode-context": f"{figures.context_used_tokens}/{figures.context_limit_tokens}",
         "x-gridnode-reroutes": str(figures.reroutes),
+        "x-gridnode-drafts": f"{figures.accepted_draft_tokens}/{figures.draft_tokens} in {figures.laps} laps",
         "server-timing": ", ".join(timing),
     }
 

@@ -125,6 +125,10 @@ class GenerateRequest:
     routing: RouteWishes = ANYWHERE
     """Which nodes may compute the answer."""
 
+    drafts: Literal["auto", "off"] = "auto"
+    """Whether to propose tokens that the hops verify several at a time, where that is quicker. The answer is
+    the same."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HopStatus:
@@ -235,6 +239,15 @@ class Finished:
     route: tuple[HopStatus, ...]
     reroutes: int = 0
     """How often a hop was lost and replaced."""
+
+    laps: int = 0
+    """Steps through all hops after the prompt; each brings the drafts it accepted, and one more token."""
+
+    draft_tokens: int = 0
+    """Tokens that were proposed on the way, and verified by the hops."""
+
+    accepted_draft_tokens: int = 0
+    """Those of them that are part of the answer."""
 
     stop_text: str = ""
     """Which text of `GenerateRequest.stop` ended the answer; empty if none did."""

@@ -28,7 +28,7 @@ from gridnode.engine.requests import (
     StepRequest,
 )
 from gridnode.engine.select import build_executor, choose_dtype, prepare_text
-from gridnode.engine.step_queue import StepRun
+from gridnode.engine.step_queue import MAX_DECODE_TOKENS, StepRun
 from gridnode.engine.tuned_tensors import unpack_tuned
 from gridnode.errors import BadInput, ContextFull, EngineFailed
 from gridnode.units import KIB
@@ -37,6 +37,12 @@ from gridnode.wire.frames import MAX_FRAME_BYTES
 # Decode steps timed after loading, for the announcement; the first ones warm up.
 _TIMED_STEPS = 6
 _WARM_UP_STEPS = 2
+# What tokens are chosen from, or judged by.
+_EXECUTOR_OUTPUTS = {
+    "token": Output.LOGITS,
+    "tokens": Output.ALL_LOGITS,
+    "likelihoods": Output.ALL_LOGITS,
+}
 # Results travel in one frame, to the node and on to the next hop; its header takes some of it.
 MAX_RESULT_BYTES = MAX_FRAME_BYTES - 64 * KIB
 
@@ -188,7 +194,7 @@ class Engine:
         result = (
             np.concatenate(run.results, axis=1) if len(run.results) > 1 else next(iter(run.results), None)
         )
-        if run.request.output == "token":
+        if run.request.output in ("token", "tokens"):
             assert result is not None
             result = self._choose(run.request, result, num_tokens=run.num_tokens)
         tensor, body = to_parts(result)
@@ -218,6 +224,10 @@ class Engine:
             raise BadInput(f"likelihoods of {len(request.history)} tokens asked behind {values.shape} tokens")
         if request.history and max(request.history) >= self._facts.vocab_size:
             raise BadInput(f"history outside 0..{self._facts.vocab_size}: {max(request.history)}")
+        if request.output == "tokens" and values.shape[1] > MAX_DECODE_TOKENS:
+            raise BadInput(
+                f"tokens asked behind each of {values.shape[1]}, at most {MAX_DECODE_TOKENS} are chosen"
+            )
         self._check_result_size(request, values)
 
     def _check_values(self, lease: CacheLease, values: Array) -> None:
@@ -249,8 +259,7 @@ class Engine:
     def _next_chunk(self, run: StepRun) -> SpanStep:
         """Return the next piece of a step; pieces bound the memory, and let others have their turn."""
         assert run.values is not None
-        chosen = {"token": Output.LOGITS, "likelihoods": Output.ALL_LOGITS}
-        wanted = chosen.get(run.request.output) or Output(run.request.output)
+        wanted = _EXECUTOR_OUTPUTS.get(run.request.output) or Output(run.request.output)
         chunk = run.values[:, run.done_tokens : run.done_tokens + self._config.prefill_chunk_tokens]
         is_last = run.done_tokens + chunk.shape[1] == run.num_tokens
         return SpanStep(
@@ -262,16 +271,24 @@ class Engine:
         )
 
     def _choose(self, request: StepRequest, logits: Array, *, num_tokens: int) -> Array:
-        """Return the next token of each row, `[batch]` int32."""
-        position = request.position + num_tokens
-        if not np.isfinite(logits[:, -1].max()):  # NaN, if any is NaN
-            raise EngineFailed(
-                f"the logits of position {position} are not numbers: the hidden states or the weights of a "
-                "hop are damaged; ask through other nodes"
-            )
+        """Return the next token of each row, `[batch]` int32; behind each token, if `tokens` are asked for.
+
+        Args:
+            logits: `[batch, positions, vocab_size]` of the last positions of the step.
+        """
         params = request.sampling or GREEDY
-        chosen = [sample(row[-1], params, position=position, history=request.history) for row in logits]
-        return np.array(chosen, dtype=np.int32)
+        behind = logits.shape[1] - 1
+        chosen = np.empty(logits.shape[:2], dtype=np.int32)
+        for i in range(behind + 1):
+            position = request.position + num_tokens - behind + i
+            if not np.isfinite(logits[:, i].max()):  # NaN, if any is NaN
+                raise EngineFailed(
+                    f"the logits of position {position} are not numbers: the hidden states or the weights of "
+                    "a hop are damaged; ask through other nodes"
+                )
+            history = request.history[: len(request.history) - behind + i]
+            chosen[:, i] = [sample(row[i], params, position=position, history=history) for row in logits]
+        return chosen if request.output == "tokens" else chosen[:, -1]
 
 
 def _num_tokens(step: SpanStep) -> int:

@@ -117,7 +117,8 @@ class StepRequest(TypedMessage):
     """Token ids `[batch, tokens]` int32, or hidden states `[batch, tokens, hidden_size]`."""
 
     output: Output
-    """`token` is chosen in the worker, one for each row: `[batch]` int32."""
+    """`token` is chosen in the worker, one for each row: `[batch]` int32; `tokens` behind each token of
+    a row: `[batch, tokens]`."""
 
     sampling: SamplingParams | None = None
     history: tuple[Number, ...] = ()

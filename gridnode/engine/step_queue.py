@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from gridnode.core.draft_length import MAX_DRAFT_TOKENS
 from gridnode.engine.executor import Array
 from gridnode.engine.requests import StepRequest
 
-# Up to this many tokens a step counts as decoding: the new token, and the draft tokens of one step.
-MAX_DECODE_TOKENS = 8
+# Up to this many tokens a step counts as decoding: the new token, and its draft tokens.
+MAX_DECODE_TOKENS = 1 + MAX_DRAFT_TOKENS
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,6 @@ from gridnode.core.tool_calls import calls_schema
 from gridnode.engine.grammar import JsonConstraint
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput, EngineFailed
-from gridnode.node.lasting_session import MAX_HISTORY_TOKENS
 from gridnode.node.prompting import offered_tools
 
 
@@ -76,8 +75,7 @@ class TokenChooser:
             shaped = self._shaping.apply(logits, self._counts, allowed)
             if not np.isfinite(shaped.max()):
                 raise BadInput("the JSON schema leaves no token to go on with")
-        history = token_ids[-MAX_HISTORY_TOKENS:]
-        token_id = sample(shaped, self._sampling, position=len(token_ids), history=history)
+        token_id = sample(shaped, self._sampling, position=len(token_ids), history=token_ids)
         self._counts[token_id] += 1
         if self._constraint is not None:
             self._constraint.accept(token_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,9 +24,10 @@ from gridnode.core.routing import Route
 from gridnode.engine.text import TextCodec
 from gridnode.node.answer_text import AnswerText
 from gridnode.node.choosing import TokenChooser
+from gridnode.node.drafting import Drafting
 from gridnode.node.lasting_session import LastingSession
 from gridnode.node.remote_session import StepOutcome
-from gridnode.wire.messages import HopTrace
+from gridnode.wire.messages import HopTrace, Output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Generation:
     request: GenerateRequest
     codec: TextCodec
     chooser: TokenChooser
+    drafting: Drafting
     prompt_ids: Sequence[int]
     max_new_tokens: int
     context_limit_tokens: int
@@ -66,26 +68,34 @@ class Generation:
         reason: Literal["stop", "length"] = "length"
         num_new, num_reroutes = 0, 0
         first_token_at = self.started_at
-        while num_new < self.max_new_tokens:
-            outcome = await self.session.advance(token_ids, self._output)
+        while num_new < self.max_new_tokens and reason == "length":
+            # The last token is chosen and never run: with one token to go there is nothing to draft.
+            room = self.max_new_tokens - num_new - 1 if num_new else 0
+            drafts = await self.drafting.propose(token_ids, room)
+            lap_began_at, num_before = clock(), num_new
+            outcome = await self.session.advance(token_ids, self._output(drafts), drafts=drafts)
+            answered_at = clock()
+            lap_s: float | None = answered_at - lap_began_at
             if self.session.num_reroutes > num_reroutes:
                 num_reroutes = self.session.num_reroutes
                 yield Rerouted(route=self.describe(self.session.session.plan.route))
                 traces.clear()  # the figures at the end are those of the route at the end
-            token_id, logprobs = self._chosen(outcome, token_ids)
-            num_new += 1
-            if num_new == 1:
-                first_token_at = clock()
-            else:
+                lap_s = None
+            for token_id, logprobs in self._chosen(outcome, token_ids, drafts):
+                num_new += 1
+                if token_id in stop_ids:
+                    reason = "stop"
+                    break
+                token_ids.append(token_id)
+                yield Delta(text=shown.push(token_id), token_ids=(token_id,), logprobs=logprobs)
+                if shown.stop_text:
+                    reason = "stop"
+                    break
+            if num_before:
                 traces.append(outcome.trace)
-            if token_id in stop_ids:
-                reason = "stop"
-                break
-            token_ids.append(token_id)
-            yield Delta(text=shown.push(token_id), token_ids=(token_id,), logprobs=logprobs)
-            if shown.stop_text:
-                reason = "stop"
-                break
+                self.drafting.note(num_drafts=len(drafts), num_accepted=num_new - num_before - 1, lap_s=lap_s)
+            else:
+                first_token_at = answered_at
         decode_s = clock() - first_token_at
         rest, tool_calls = shown.finish()
         if rest:
@@ -98,21 +108,39 @@ class Generation:
             decode_tokens_per_s=(num_new - 1) / decode_s if num_new > 1 else 0.0,
             route=measured_hops(self.describe(self.session.session.plan.route), traces or [outcome.trace]),
             reroutes=num_reroutes,
+            laps=self.drafting.num_laps,
+            draft_tokens=self.drafting.num_proposed,
+            accepted_draft_tokens=self.drafting.num_accepted,
             stop_text=shown.stop_text,
             tool_calls=tool_calls,
         )
 
-    @property
-    def _output(self) -> Literal["token", "logits"]:
-        return "logits" if self.chooser.is_needed else "token"
+    def _output(self, drafts: Sequence[int]) -> Output:
+        if self.chooser.is_needed:
+            return "all_logits" if drafts else "logits"
+        return "tokens" if drafts else "token"
 
     def _chosen(
-        self, outcome: StepOutcome, token_ids: Sequence[int]
-    ) -> tuple[int, tuple[ChosenLogprob, ...]]:
-        """Return the next token: the last hop chose it, or its logits came."""
-        if not self.chooser.is_needed:
-            return int(np.frombuffer(outcome.body, dtype="<i4")[0]), ()
-        return self.chooser.choose(np.frombuffer(outcome.body, dtype="<f4"), token_ids)
+        self, outcome: StepOutcome, token_ids: Sequence[int], drafts: Sequence[int]
+    ) -> Iterator[tuple[int, tuple[ChosenLogprob, ...]]]:
+        """Yield the next tokens, which the caller appends to `token_ids` one by one: the last hop chose them,
+        or their logits came.
+
+        The choice behind a draft counts if the choice before it was that draft.
+        """
+        if self.chooser.is_needed:
+            # [1, positions, vocab_size]
+            logits = np.frombuffer(outcome.body, dtype="<f4").reshape(len(drafts) + 1, -1)
+        else:
+            chosen = np.frombuffer(outcome.body, dtype="<i4")
+        for i in range(len(drafts) + 1):
+            if self.chooser.is_needed:
+                token_id, logprobs = self.chooser.choose(logits[i], token_ids)
+            else:
+                token_id, logprobs = int(chosen[i]), ()
+            yield token_id, logprobs
+            if i < len(drafts) and token_id != drafts[i]:
+                return
 
 
 def measured_hops(

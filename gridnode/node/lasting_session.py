@@ -9,6 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from gridnode.core.draft_length import MAX_DRAFT_TOKENS
+from gridnode.core.sampling import PENALTY_WINDOW_TOKENS
 from gridnode.errors import GridError, NoCapacity, PeerLost, PeerRefused
 from gridnode.node.remote_session import RemoteSession, StepOutcome
 from gridnode.node.session_opener import SessionOpener, is_survivable
@@ -19,8 +21,8 @@ logger = logging.getLogger("gridnode.node.sessions")
 
 # How long an answer waits for somebody to serve the blocks of a lost hop.
 FAILOVER_DEADLINE_S = 60.0
-# The tokens that a repetition penalty looks at travel with a step; more than these are cut off.
-MAX_HISTORY_TOKENS = 4096
+# The tokens that repetition penalties look at travel with a step: those before each of its draft tokens.
+SENT_HISTORY_TOKENS = PENALTY_WINDOW_TOKENS + MAX_DRAFT_TOKENS
 # Steps of a prompt or a replay under way at once: enough for a dozen hops, few enough to cancel quickly.
 MAX_STEPS_UNDER_WAY = 16
 # A hop that drains waits for us; there may be no other yet.
@@ -49,7 +51,7 @@ class LastingSession:
         self._sends_history = sends_history
         self._session: RemoteSession | None = None
         self._num_cached = 0
-        """Tokens that the caches of the present session hold."""
+        """Tokens that the caches of the present session hold, draft tokens included."""
 
         self._num_prompt: int | None = None
         """Tokens of the first call of `advance`."""
@@ -68,8 +70,16 @@ class LastingSession:
         """
         self._session = await self._opener.open()
 
-    async def advance(self, token_ids: Sequence[int], output: Output) -> StepOutcome:
+    async def advance(
+        self, token_ids: Sequence[int], output: Output, *, drafts: Sequence[int] = ()
+    ) -> StepOutcome:
         """Run what `token_ids` has beyond the caches and return the answer for its last token.
+
+        Args:
+            token_ids: Those of the last call, and at least one more; at first the prompt.
+            output: `tokens` and `all_logits` answer for the last token and each of `drafts`.
+            drafts: Tokens that may follow, run in the same step. What of them is not in `token_ids` the
+                next time is rolled back.
 
         Raises:
             NoCapacity: a hop was lost, and nobody served its blocks before the deadline.
@@ -81,7 +91,7 @@ class LastingSession:
                 if self._session is None:
                     self._session = await self._opener.open(deadline=deadline)
                 await self._move_from_ending_hops()
-                outcome = await self._run(token_ids, output)
+                outcome = await self._run(token_ids, output, drafts)
             except (PeerRefused, PeerLost) as exc:
                 now = asyncio.get_running_loop().time()
                 deadline = deadline or now + FAILOVER_DEADLINE_S
@@ -89,7 +99,7 @@ class LastingSession:
                     raise
                 await self._lose_session(exc)
             else:
-                self._num_cached = len(token_ids)
+                self._num_cached = len(token_ids) + len(drafts)
                 return outcome
 
     async def aclose(self) -> None:
@@ -123,20 +133,24 @@ class LastingSession:
         if lost is not None:
             await lost.aclose()
 
-    async def _run(self, token_ids: Sequence[int], output: Output) -> StepOutcome:
+    async def _run(self, token_ids: Sequence[int], output: Output, drafts: Sequence[int]) -> StepOutcome:
         """Run the tokens that are not cached, in steps that follow each other through the hops."""
         session = self.session
         if self._num_prompt is None:
             self._num_prompt = len(token_ids)
-        cuts = step_cuts(self._num_cached, len(token_ids), self._num_prompt, self._chunk_tokens)
+        # The last token was never run. Drafts before it were taken; what the caches hold behind was not.
+        first = min(self._num_cached, len(token_ids) - 1)
+        cuts = step_cuts(first, len(token_ids), self._num_prompt, self._chunk_tokens)
+        cuts[-1] += len(drafts)
+        tokens = np.array([*token_ids[first:], *drafts], dtype="<i4")
         limit = asyncio.Semaphore(MAX_STEPS_UNDER_WAY)
 
         async def run_step(start: int, end: int) -> StepOutcome:
-            is_last = end == len(token_ids)
-            history = tuple(token_ids[-MAX_HISTORY_TOKENS:]) if is_last and self._sends_history else ()
+            is_last = end == cuts[-1]
+            history = (*token_ids, *drafts)[-SENT_HISTORY_TOKENS:] if is_last and self._sends_history else ()
             async with limit:
                 return await session.step(
-                    np.asarray(token_ids[start:end], dtype="<i4").tobytes(),
+                    tokens[start - first : end - first].tobytes(),
                     TensorHeader("int32", (1, end - start)),
                     position=start,
                     kind=StepKind.PREFILL if start < (self._num_prompt or 0) else StepKind.DECODE,

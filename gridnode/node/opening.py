@@ -10,6 +10,7 @@ from gridnode.core.ids import ModelId
 from gridnode.engine.text import TextCodec
 from gridnode.errors import ContextFull
 from gridnode.node.choosing import TokenChooser, constraint_schema
+from gridnode.node.drafting import Drafting, NgramDrafter
 from gridnode.node.generation import Generation
 from gridnode.node.lasting_session import LastingSession
 from gridnode.node.model_access import ModelAccess
@@ -41,6 +42,7 @@ class Opening:
         self._question: _Question | None = None
         self._session: LastingSession | None = None
         self._generation: Generation | None = None
+        self._drafting = Drafting(None if request.drafts == "off" else NgramDrafter())
 
     @property
     def generation(self) -> Generation:
@@ -83,6 +85,7 @@ class Opening:
             request=request,
             codec=question.codec,
             chooser=question.chooser,
+            drafting=self._drafting,
             prompt_ids=question.prompt_ids,
             max_new_tokens=max_new_tokens,
             context_limit_tokens=context_tokens,
@@ -94,6 +97,7 @@ class Opening:
         """Free the lease on every hop at once. Safe to call more than once."""
         if self._session is not None:
             await self._session.aclose()
+        await self._drafting.aclose()
 
     async def _ask(self) -> _Question:
         request = self._request

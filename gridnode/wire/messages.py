@@ -46,11 +46,12 @@ PeerIdField = Annotated[PeerId, Meta(min_length=PEER_ID_BYTES, max_length=PEER_I
 SessionIdField = Annotated[SessionId, Meta(min_length=SESSION_ID_BYTES, max_length=SESSION_ID_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
-Output = Literal["none", "hidden", "normed", "token", "logits", "all_logits", "likelihoods"]
+Output = Literal["none", "hidden", "normed", "token", "tokens", "logits", "all_logits", "likelihoods"]
 """What the last hop answers for a step.
 
-`normed` are hidden states behind the final norm; `likelihoods` the natural logarithm of the probability of
-each token of `Step.history` behind the token of the step at the same place, float32, `[1, tokens]`.
+`normed` are hidden states behind the final norm; `tokens` one choice behind each token of a decode step,
+which verifies draft tokens; `likelihoods` the natural logarithm of the probability of each token of
+`Step.history` behind the token of the step at the same place, float32, `[1, tokens]`.
 """
 
 
@@ -196,7 +197,8 @@ class Step(TypedMessage):
     output: Output
     tensor: TensorHeader
     history: Annotated[tuple[Count, ...], Meta(max_length=4096)] = ()
-    """Token ids of the session, sent only if the sampling of the last hop needs them; or those to judge."""
+    """Token ids up to the end of this step, sent only if the sampling of the last hop needs them; or those to
+    judge."""
 
     trace: Annotated[tuple[HopTrace, ...], Meta(max_length=MAX_HOPS)] = ()
 

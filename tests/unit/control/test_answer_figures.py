@@ -16,6 +16,9 @@ FINISHED = Finished(
     decode_tokens_per_s=40.0,
     route=(HOP,),
     reroutes=1,
+    laps=2,
+    draft_tokens=4,
+    accepted_draft_tokens=1,
 )
 
 
@@ -31,5 +34,6 @@ def test_an_end_tells_milliseconds_and_bytes_of_every_hop() -> None:
         "x-gridnode-route": "aaaaaaaa 0:30",
         "x-gridnode-context": "8/8192",
         "x-gridnode-reroutes": "1",
+        "x-gridnode-drafts": "1/4 in 2 laps",
         "server-timing": 'ttft;dur=50.0, hop0;dur=12.5;desc="aaaaaaaa 0:30, 64 B in, 48 B out"',
     }

@@ -129,6 +129,31 @@ def test_the_worker_chooses_what_its_logits_say(engine: Engine, sampling: Sampli
     assert token.tolist() == [expected]
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [None, SamplingParams(temperature=1.0, seed=3), SamplingParams(repetition_penalty=1.5)],
+    ids=["greedy", "sampled", "penalized"],
+)
+def test_tokens_behind_drafts_are_those_that_single_steps_choose(
+    engine: Engine, sampling: SamplingParams | None
+) -> None:
+    text = [1, 2, 3, 9, 9, 40, 2]
+    step(engine, text[:3], output="none")
+    alone = [
+        step(engine, [text[end - 1]], end - 1, output="token", sampling=sampling, history=tuple(text[:end]))[
+            0
+        ]
+        for end in range(4, 8)
+    ]
+    together = step(engine, text[3:], 3, output="tokens", sampling=sampling, history=tuple(text))
+    assert together.tolist() == [alone]
+
+
+def test_more_drafts_than_a_decode_step_takes_are_refused(engine: Engine) -> None:
+    with pytest.raises(BadInput, match="behind each of 9, at most 8"):
+        step(engine, [1] * 9, output="tokens")
+
+
 def test_long_steps_are_computed_in_chunks_with_the_same_result(tiny_llama: Path, engine: Engine) -> None:
     chunked = make_engine(tiny_llama, chunk=4)
     chunked.handle(OpenLease(number=0, lease=1, span=Span(0, 4), batch=1, max_tokens=50))

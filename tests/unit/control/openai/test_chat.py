@@ -86,6 +86,18 @@ def test_a_whole_answer_has_usage_and_figures() -> None:
     assert "hop0;dur=12.5" in response.headers["server-timing"]
 
 
+def test_the_usage_tells_what_became_of_drafts() -> None:
+    node = FakeNode()
+    node.ending = {"draft_tokens": 5, "accepted_draft_tokens": 2, "laps": 1}
+    response = chat(node)
+    assert response.json()["usage"]["completion_tokens_details"] == {
+        "accepted_prediction_tokens": 2,
+        "rejected_prediction_tokens": 3,
+    }
+    assert response.json()["gridnode"]["laps"] == 1
+    assert response.headers["x-gridnode-drafts"] == "2/5 in 1 laps"
+
+
 def test_openai_defaults_sample_with_a_random_seed() -> None:
     node = FakeNode()
     chat(node)
