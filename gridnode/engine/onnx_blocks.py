@@ -1,15 +1,18 @@
-"""The blocks of Llama-like models, and their head, as ONNX graphs."""
+"""The blocks of Llama-like models, and their head, as ONNX graphs.
+
+A block is cut at its attention: what is before and after it treats every token alike, and takes the tokens of
+many sessions stacked, `[1, tokens, width]`. Only the attention knows sessions; it holds no weights, so that
+blocks of one kind of attention share its graph.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gridnode.core.models import QuantFormat
-from gridnode.core.spans import Span
 from gridnode.engine.block_cache import BlockCache
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array
@@ -43,35 +46,58 @@ def unsupported_reason(checkpoint: Checkpoint) -> str | None:
     return None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """What the attentions of blocks may differ in."""
+
+    window: int | None
+    """Tokens that a token sees, itself not counted; None is all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockBuilder:
-    """Adds blocks of one checkpoint to graphs."""
+    """Makes the graphs of one checkpoint."""
 
     checkpoint: Checkpoint
     quantization: QuantFormat
     max_positions: int
     """Rows of the rotary tables: the longest session and its padding."""
 
-    on_block: Callable[[], None] = lambda: None
-    """Called after each block that was added."""
+    def attention(self, block_index: int) -> Attention:
+        """Return the kind of attention of a block."""
+        kinds = self.checkpoint.config.get("layer_types") or []
+        window = self.checkpoint.config.get("sliding_window")
+        uses_window = "sliding_attention" in kinds or self.checkpoint.config.get("model_type") == "mistral"
+        return Attention(window=int(window) if window and uses_window else None)
 
-    def span_graph(self, span: Span) -> OnnxGraph:
-        """Return the graph of `span`: hidden states and KV buffers in, hidden states out.
+    def before_attention_graph(self, block_index: int) -> OnnxGraph:
+        """Return the first part of a block: `hidden` in, `qkv` out (queries, keys and values, packed)."""
+        graph = OnnxGraph(folder=cache_dir())
+        prefix = f"model.layers.{block_index}."
+        normed, _ = self._norm(graph, self._hidden_input(graph), "", f"{prefix}input_layernorm.weight")
+        qkv = self._block_products(graph, block_index)(normed, "qkv")
+        qkv = self._with_head_norms(graph, qkv, prefix)
+        graph.name_output(qkv, "qkv", "float32", [1, "tokens", self.qkv_width])
+        return graph
 
-        Inputs: `hidden` `[batch, tokens, hidden_size]`, `padding` `[6]` (of `Pad`: rows that the attention
-        gets behind the tokens), `num_tokens` `[1]`, `seqlens_k` `[batch]` (tokens in the cache after
-        the step and its padding, less one), `total_tokens` `[1]`, and for each block `key.N` and `value.N`
-        `[batch, kv_heads, max_tokens, head_dim]`, which the step writes in place.
+    def attention_graph(self, attention: Attention) -> OnnxGraph:
+        """Return an attention: `qkv` of new tokens of one session and its KV buffers in, `attended` out.
+
+        Inputs beside them: `padding` `[6]` (of `Pad`: rows that the attention gets behind the tokens),
+        `num_tokens` `[1]`, `total_tokens` `[1]` (tokens in the cache after the step and its padding) and
+        `seqlens_k` `[1]` (one less). `key` and `value`, `[1, kv_heads, max_tokens, head_dim]`, are written in
+        place.
         """
         facts = self.checkpoint.facts
         graph = OnnxGraph(folder=cache_dir())
-        hidden = graph.add_input("hidden", "float32", ["batch", "tokens", facts.hidden_size])
+        qkv = graph.add_input("qkv", "float32", [1, "tokens", self.qkv_width])
         graph.add_input("padding", "int64", [6])
         graph.add_input("num_tokens", "int64", [1])
-        graph.constant("first_token", np.array([0], dtype=np.int64))
-        graph.constant("tokens_axis", np.array([1], dtype=np.int64))
-        graph.add_input("seqlens_k", "int32", ["batch"])
+        graph.add_input("seqlens_k", "int32", [1])
         graph.add_input("total_tokens", "int32", [1])
+        kv_shape: list[int | str] = [1, facts.num_kv_heads, "max_tokens", facts.head_dim]
+        for kind in ("key", "value"):
+            graph.add_input(kind, "float32", kv_shape)
         cosines, sines = rotary_tables(
             rotary_parameters(self.checkpoint.config),
             head_dim=facts.head_dim,
@@ -79,13 +105,53 @@ class BlockBuilder:
         )
         graph.constant("cosines", cosines)
         graph.constant("sines", sines)
-        residual, added = hidden, ""
-        for block_index in span:
-            residual, added = self._block(graph, block_index, residual, added)
-            self.on_block()
-        [result] = graph.add("Add", [residual, added])
-        graph.add_output(result, "result", "float32", ["batch", "tokens", facts.hidden_size])
+        graph.constant("first_token", np.array([0], dtype=np.int64))
+        graph.constant("tokens_axis", np.array([1], dtype=np.int64))
+        [padded] = graph.add("Pad", [qkv, "padding"])
+        attended, new_key, new_value = graph.add(
+            "GroupQueryAttention",
+            [padded, "", "", "key", "value", "seqlens_k", "total_tokens", "cosines", "sines"],
+            num_outputs=3,
+            contrib=True,
+            num_heads=facts.num_heads,
+            kv_num_heads=facts.num_kv_heads,
+            do_rotary=1,
+            **({} if attention.window is None else {"local_window_size": attention.window}),
+        )
+        graph.name_output(new_key, "new_key", "float32", kv_shape)
+        graph.name_output(new_value, "new_value", "float32", kv_shape)
+        [attended] = graph.add("Slice", [attended, "first_token", "num_tokens", "tokens_axis"])
+        graph.name_output(attended, "attended", "float32", [1, "tokens", self.attended_width])
         return graph
+
+    def after_attention_graph(self, block_index: int) -> OnnxGraph:
+        """Return the last part of a block: `hidden` and `attended` in, `result` out."""
+        graph = OnnxGraph(folder=cache_dir())
+        prefix = f"model.layers.{block_index}."
+        hidden = self._hidden_input(graph)
+        attended = graph.add_input("attended", "float32", [1, "tokens", self.attended_width])
+        products = self._block_products(graph, block_index)
+        normed, residual = self._norm(
+            graph, hidden, products(attended, "o"), f"{prefix}post_attention_layernorm.weight"
+        )
+        gate, up = self._halves(graph, products(normed, "gate_up"), block_index)
+        [sigmoid] = graph.add("Sigmoid", [gate])
+        [activated] = graph.add("Mul", [gate, sigmoid])
+        [gated] = graph.add("Mul", [activated, up])
+        [result] = graph.add("Add", [residual, products(gated, "down")])
+        graph.name_output(result, "result", "float32", [1, "tokens", self.checkpoint.facts.hidden_size])
+        return graph
+
+    @property
+    def qkv_width(self) -> int:
+        """Values of one token that go into the attention."""
+        facts = self.checkpoint.facts
+        return (facts.num_heads + 2 * facts.num_kv_heads) * facts.head_dim
+
+    @property
+    def attended_width(self) -> int:
+        """Values of one token that come out of the attention."""
+        return self.checkpoint.facts.num_heads * self.checkpoint.facts.head_dim
 
     def norm_graph(self) -> OnnxGraph:
         """Return the graph of the final norm: `hidden` in, `normed` out."""
@@ -109,36 +175,8 @@ class BlockBuilder:
         normed, _ = self._norm(graph, hidden, "", self.checkpoint.norm_name)
         return graph, normed
 
-    def _block(self, graph: OnnxGraph, block_index: int, residual: str, added: str) -> tuple[str, str]:
-        """Add one block; return the residual stream and what is still to be added to it."""
-        facts = self.checkpoint.facts
-        prefix = f"model.layers.{block_index}."
-        normed, residual = self._norm(graph, residual, added, f"{prefix}input_layernorm.weight")
-        products = self._block_products(graph, block_index)
-        [qkv] = graph.add("Pad", [products(normed, "qkv"), "padding"])
-        kv_shape: list[int | str] = ["batch", facts.num_kv_heads, "max_tokens", facts.head_dim]
-        key = graph.add_input(f"key.{block_index}", "float32", kv_shape)
-        value = graph.add_input(f"value.{block_index}", "float32", kv_shape)
-        attended, new_key, new_value = graph.add(
-            "GroupQueryAttention",
-            [*self._queries(graph, qkv, prefix), key, value, "seqlens_k", "total_tokens", "cosines", "sines"],
-            num_outputs=3,
-            contrib=True,
-            num_heads=facts.num_heads,
-            kv_num_heads=facts.num_kv_heads,
-            do_rotary=1,
-            **self._window(),
-        )
-        for name, output in ((f"new_key.{block_index}", new_key), (f"new_value.{block_index}", new_value)):
-            graph.name_output(output, name, "float32", kv_shape)
-        [attended] = graph.add("Slice", [attended, "first_token", "num_tokens", "tokens_axis"])
-        attended = products(attended, "o")
-        normed, residual = self._norm(graph, residual, attended, f"{prefix}post_attention_layernorm.weight")
-        gate, up = self._halves(graph, products(normed, "gate_up"), block_index)
-        [sigmoid] = graph.add("Sigmoid", [gate])
-        [activated] = graph.add("Mul", [gate, sigmoid])
-        [gated] = graph.add("Mul", [activated, up])
-        return residual, products(gated, "down")
+    def _hidden_input(self, graph: OnnxGraph) -> str:
+        return graph.add_input("hidden", "float32", [1, "tokens", self.checkpoint.facts.hidden_size])
 
     def _block_products(self, graph: OnnxGraph, block_index: int) -> Any:
         """Return a function that multiplies a value with one of the block's matrices, and adds its bias."""
@@ -181,19 +219,17 @@ class BlockBuilder:
         matrix = np.concatenate([self._float(part) for part in names])
         return graph.add("MatMul", [value, graph.shared(name, np.ascontiguousarray(matrix.T))])[0]
 
-    def _queries(self, graph: OnnxGraph, qkv: str, prefix: str) -> list[str]:
-        """Return queries, keys and values for the attention: packed, or apart if they are normed."""
+    def _with_head_norms(self, graph: OnnxGraph, qkv: str, prefix: str) -> str:
+        """Norm the heads of queries and keys, where the family does."""
         if f"{prefix}self_attn.q_norm.weight" not in self.checkpoint.tensors:
-            return [qkv, "", ""]
+            return qkv
         facts = self.checkpoint.facts
         query_size, kv_size = facts.num_heads * facts.head_dim, facts.num_kv_heads * facts.head_dim
         sizes = graph.constant(f"{prefix}sizes", np.array([query_size, kv_size, kv_size], dtype=np.int64))
         query, key, value = graph.add("Split", [qkv, sizes], num_outputs=3, axis=2)
-        return [
-            self._head_norm(graph, query, f"{prefix}self_attn.q_norm.weight", query_size),
-            self._head_norm(graph, key, f"{prefix}self_attn.k_norm.weight", kv_size),
-            value,
-        ]
+        query = self._head_norm(graph, query, f"{prefix}self_attn.q_norm.weight", query_size)
+        key = self._head_norm(graph, key, f"{prefix}self_attn.k_norm.weight", kv_size)
+        return graph.add("Concat", [query, key, value], axis=2)[0]
 
     def _head_norm(self, graph: OnnxGraph, value: str, name: str, size: int) -> str:
         """Norm each head by itself (Qwen3)."""
@@ -224,12 +260,6 @@ class BlockBuilder:
             epsilon=epsilon,
         )
         return normed, total
-
-    def _window(self) -> dict[str, int]:
-        kinds = self.checkpoint.config.get("layer_types") or []
-        window = self.checkpoint.config.get("sliding_window")
-        uses_window = "sliding_attention" in kinds or self.checkpoint.config.get("model_type") == "mistral"
-        return {"local_window_size": int(window)} if window and uses_window else {}
 
     def _float(self, name: str) -> Array:
         return self.checkpoint.read(name).astype(np.float32)

@@ -132,6 +132,8 @@ class OnnxGraph:
         options.intra_op_num_threads = num_threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # What a step needs beside the weights is shared among the graphs of a span, and given back.
+        options.enable_cpu_mem_arena = False
         # A node must not burn a core while it waits for the next step.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry(
