@@ -249,8 +249,10 @@ class QuicConnection(BaseConnection):
                 self._farewells_left -= 1
                 self._carrier.send(self._farewell)
             return
-        if self.is_client:
-            known = self.quic.get_peer_address()
+        known = self.quic.get_peer_address()
+        if known is not None and is_virtual(known[0]):
+            source = known  # whichever way it came; which way ours take is not for QUIC to decide
+        elif self.is_client:
             if known is None or source[:2] != known[:2]:
                 return  # QUIC servers do not move (RFC 9000, 9), so that these packets would not count anyway
             source = known  # without the address that it came to: that is ours to choose

@@ -1,0 +1,125 @@
+"""Nodes behind routers of every kind meet at relays, answer, and find the best way there is."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nat_lab import Internet, Nat, Site, environment, relay, why_not
+from network_lab import NetworkLab, RunningNode, eventually
+
+pytestmark = [pytest.mark.netlab, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
+
+RELAYS = ("198.51.100.10", "198.51.100.11")
+ASKING = Path(__file__).parents[1] / "asking_node.py"
+# Longer than a round of probes.
+PATIENCE_S = 6.0
+
+KINDS = [(Nat.NONE, False), *itertools.product((Nat.EASY, Nat.SYMMETRIC), (False, True))]
+
+
+def site_name(role: str, nat: Nat, answers: bool) -> str:
+    return f"{role}-{nat.value[:4]}{'-a' if answers else ''}"
+
+
+def sites() -> list[Site]:
+    made = [Site(name=f"relay{i}", address=address, delay_s=0.02) for i, address in enumerate(RELAYS)]
+    numbers = itertools.count(2)
+    for role, (nat, answers) in itertools.product(("ask", "serve"), KINDS):
+        name = site_name(role, nat, answers)
+        made.append(Site(name=name, nat=nat, answers=answers, address=f"203.0.113.{next(numbers)}"))
+    made.append(Site(name="ask-blocked", nat=Nat.EASY, address=f"203.0.113.{next(numbers)}"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
+    with NetworkLab(tmp_path_factory.mktemp("lab")) as lab, Internet(lab, sites()) as made:
+        made.block_udp("ask-blocked")
+        with contextlib.ExitStack() as stack:
+            for i in range(len(RELAYS)):
+                stack.enter_context(relay(made.hosts[f"relay{i}"]))
+            yield made
+
+
+@pytest.fixture(scope="module")
+def servers(internet: Internet, tiny_llama: Path) -> Iterator[dict[str, RunningNode]]:
+    """One node of each kind that serves the whole model, each in a swarm of its own."""
+    relays = [argument for address in RELAYS for argument in ("--relay", address)]
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for nat, answers in KINDS:
+            name = site_name("serve", nat, answers)
+            found[name] = stack.enter_context(
+                internet.hosts[name].up(
+                    *("--model", str(tiny_llama), "--threads", "1", "--no-mdns", "--swarm", name, *relays)
+                )
+            )
+        for node in found.values():
+            node.wait_listening()
+        for node in found.values():
+            eventually(
+                lambda node=node: any(model["route"] for model in node.status()["models"]),
+                timeout_s=120,
+                hint=node.log,
+            )
+        yield found
+
+
+def ask(internet: Internet, asking: str, server: RunningNode, directory: Path) -> dict[str, Any]:
+    """Let a node at the site `asking` join the swarm of `server` and ask it; return what it saw."""
+    host = internet.hosts[asking]
+    done = subprocess.run(
+        host.command(
+            *(sys.executable, str(ASKING), str(directory), server.host.name, str(PATIENCE_S), *RELAYS)
+        ),
+        env={**environment(), "HOME": str(directory)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr + server.log()
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def expected(one: Nat, other: Nat) -> set[str]:
+    if Nat.NONE in (one, other):
+        return {"direct"}
+    return {"punched"} if one is other is Nat.EASY else {"relay"}
+
+
+def shown(seconds: float | None) -> str:
+    return f"{seconds:5.2f} s" if seconds is not None else "      -"
+
+
+def test_every_pair_of_routers_answers_by_the_best_way_there_is(
+    internet: Internet, servers: dict[str, RunningNode], tmp_path: Path
+) -> None:
+    lines, wrong = [], []
+    for answers in (False, True):
+        for one, other in itertools.product(Nat, Nat):
+            names = [
+                site_name(role, nat, answers and nat is not Nat.NONE)
+                for role, nat in (("ask", one), ("serve", other))
+            ]
+            found = ask(internet, names[0], servers[names[1]], tmp_path / f"{answers}{one}{other}")
+            routers = "answering" if answers else "silent"
+            lines.append(
+                f"{one:<10} {other:<10} {routers:<10} {found['first_path']:<8} {found['path']:<8} "
+                f"{shown(found['linked_s'])} {shown(found['first_token_s'])} {shown(found['direct_s'])}"
+            )
+            print(lines[-1], flush=True)
+            if found["path"] not in expected(one, other) or len(found["tokens"]) != 4:
+                wrong.append(lines[-1])
+    print("asks       serves     routers    first    path      linked  answer  direct")
+    print("\n".join(lines))
+    assert not wrong
