@@ -260,7 +260,8 @@ class Engine:
         """Return the next piece of a step; pieces bound the memory, and let others have their turn."""
         assert run.values is not None
         wanted = _EXECUTOR_OUTPUTS.get(run.request.output) or Output(run.request.output)
-        chunk = run.values[:, run.done_tokens : run.done_tokens + self._config.prefill_chunk_tokens]
+        num_tokens = min(run.chunk_tokens, self._config.prefill_chunk_tokens)
+        chunk = run.values[:, run.done_tokens : run.done_tokens + num_tokens]
         is_last = run.done_tokens + chunk.shape[1] == run.num_tokens
         return SpanStep(
             cache=self._session(run).cache,

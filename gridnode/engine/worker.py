@@ -124,6 +124,7 @@ class Worker:
             with self._answering_errors(run.request.number, run):
                 engine.prepare(run)
                 ready.append(run)
+        started_at = time.monotonic()
         if len(ready) > 1:
             try:
                 engine.compute(ready)
@@ -133,6 +134,7 @@ class Worker:
                 self._compute_alone(engine, ready)
         else:
             self._compute_alone(engine, ready)
+        self._queue.turn_ended(ready, time.monotonic() - started_at)
         for run in ready:
             if run.is_done:
                 with self._answering_errors(run.request.number, run):
@@ -179,6 +181,7 @@ class Worker:
             )
 
         self._engine = Engine(request.config, on_progress=report)
+        self._queue = StepQueue(chunk_tokens=request.config.prefill_chunk_tokens)
         load_s = time.perf_counter() - started_at
         if request.config.block_cache_bytes is not None:
             shrink_block_cache(request.config.block_cache_bytes)
