@@ -21,6 +21,7 @@ class Chain:
 
     def __init__(self, executors: Sequence[SpanExecutor], *, batch: int = 1, max_tokens: int = 256) -> None:
         self.executors = executors
+        self.max_tokens = max_tokens
         self.caches: list[SpanCache] = [
             executor.allocate(executor.span, batch=batch, max_tokens=max_tokens) for executor in executors
         ]

@@ -19,7 +19,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 
-_SHAPE: dict[str, Any] = {
+SHAPE: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
     "hidden_size": 64,
     "intermediate_size": 128,
@@ -37,9 +37,14 @@ _SHAPE: dict[str, Any] = {
 
 
 def make_model(directory: Path, family: str = "llama", *, max_shard_size: str = "5GB", **config: Any) -> Path:
-    """Write a random model of `family` into `directory` and return it; the same call gives the same one."""
+    """Write a random model of `family` into `directory` and return it; the same call gives the same one.
+
+    Args:
+        config: Of the configuration; None takes a value away that the family does not have.
+    """
     torch.manual_seed(0)
-    shape = AutoConfig.for_model(family, **{**_SHAPE, **config})
+    values = {name: value for name, value in {**SHAPE, **config}.items() if value is not None}
+    shape = AutoConfig.for_model(family, **values)
     model = AutoModelForCausalLM.from_config(shape, dtype=torch.float32)
     model.save_pretrained(directory, max_shard_size=max_shard_size)
     make_tokenizer().save(str(directory / "tokenizer.json"))

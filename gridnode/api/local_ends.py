@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gridnode.core.spans import Span
 from gridnode.engine.checkpoint import Checkpoint, block_of
-from gridnode.engine.torch_span import empty_model, to_torch
+from gridnode.engine.torch_model import blocks_path, empty_model, part_of
+from gridnode.engine.torch_span import to_torch
 
 # The layers of these families return a tuple, of which the model takes the first.
 _TUPLE_FAMILIES = frozenset({"bloom", "falcon"})
@@ -45,7 +45,8 @@ def model_with_ends(checkpoint: Checkpoint, auto_class: Any, dtype: torch.dtype,
         BadCheckpoint: a tensor is missing.
     """
     config = {**checkpoint.config, **overrides}
-    model = empty_model(config, Span(0, 1), dtype, auto_class=auto_class)
+    whole = empty_model(config, dtype, auto_class=auto_class)
+    model = part_of(whole, blocks_path(whole), 0, 1)
     layers = layers_of(model)
     in_layers = {id(parameter) for parameter in layers.parameters()}
     own_names = [name for name, parameter in model.named_parameters() if id(parameter) not in in_layers]

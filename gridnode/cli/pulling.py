@@ -68,8 +68,8 @@ def files_of(checkpoint: Checkpoint, span: Span | None) -> list[str]:
     if span.end > num_blocks:
         raise BadInput(f"blocks {span} asked for, {checkpoint.model_id.name} has blocks 0:{num_blocks}")
     names = [name for block_index in span for name in checkpoint.block_names(block_index)]
-    names += [checkpoint.embed_name] if span.start == 0 else []
-    names += [checkpoint.norm_name, checkpoint.head_name] if span.end == num_blocks else []
+    names += checkpoint.start_names if span.start == 0 else []
+    names += [*checkpoint.end_names, checkpoint.head_name] if span.end == num_blocks else []
     return sorted({checkpoint.entry(name).weight_file for name in names})
 
 

@@ -26,9 +26,14 @@ _BLOCK_NAME = re.compile(r"^(?P<prefix>(?:.*\.)?(?:layers|h|blocks))\.(?P<index>
 _EMBED_NAME = re.compile(r"(?:^|\.)(?:embed_tokens|word_embeddings|wte|embed_in)\.weight$")
 _HEAD_NAME = re.compile(r"^(?:lm_head|embed_out)\.weight$")
 # `model.norm`, `transformer.ln_f`, `gpt_neox.final_layer_norm`
-_NORM_NAME = re.compile(r"(?:^|\.)(?:norm|ln_f|final_layer_norm|final_layernorm)\.weight$")
+_NORM_NAME = re.compile(r"(?:^|\.)(?:norm|ln_f|norm_f|final_layer_norm|final_layernorm)\.weight$")
 
-_TIED_BY_DEFAULT = frozenset({"bloom", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "smollm3"})
+_WITHOUT_NORM_WEIGHTS = frozenset({"olmo", "nanochat"})
+# What files of a family leave out because it is the default of `transformers`.
+_LEFT_OUT: dict[str, dict[str, int]] = {
+    "gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+}
+_TIED_BY_DEFAULT = frozenset({"bloom", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "mpt", "smollm3"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,24 @@ class Checkpoint(ABC):
         return self._name_like(_EMBED_NAME, "embeddings")
 
     @property
+    def start_names(self) -> list[str]:
+        """Names of the tensors before the first block: the embeddings, and what is done to them."""
+        ends = self.end_names
+        return [name for name in self.tensors if block_of(name) is None and name not in ends]
+
+    @property
+    def end_names(self) -> list[str]:
+        """Names of the tensors behind the last block: the final norm, and the head if it is not tied.
+
+        Raises:
+            BadCheckpoint: there is no norm.
+        """
+        modules = ["lm_head.", "embed_out."]
+        if self.config.get("model_type") not in _WITHOUT_NORM_WEIGHTS:
+            modules.append(self.norm_name.removesuffix("weight"))
+        return [n for n in self.tensors if block_of(n) is None and n.startswith(tuple(modules))]
+
+    @property
     def norm_name(self) -> str:
         """Name of the norm between the last block and the head.
 
@@ -189,9 +212,10 @@ def model_facts(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -
     Raises:
         BadCheckpoint: something is missing, or the tensors contradict the configuration.
     """
-    num_blocks = _number(config, "num_hidden_layers", "n_layer")
-    hidden_size = _number(config, "hidden_size", "n_embed", "n_embd")
-    num_heads = _number(config, "num_attention_heads", "n_head")
+    config = {**_LEFT_OUT.get(config.get("model_type", ""), {}), **config}
+    num_blocks = _number(config, "num_hidden_layers", "n_layer", "n_layers")
+    hidden_size = _number(config, "hidden_size", "n_embed", "n_embd", "d_model")
+    num_heads = _number(config, "num_attention_heads", "n_head", "n_heads")
     if not 0 < num_blocks <= MAX_BLOCKS or hidden_size < 1 or num_heads < 1:
         raise BadCheckpoint(
             f"impossible model: {num_blocks} blocks of width {hidden_size}, {num_heads} heads"
@@ -211,14 +235,32 @@ def model_facts(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -
         num_blocks=num_blocks,
         hidden_size=hidden_size,
         num_heads=num_heads,
-        num_kv_heads=_number(config, "num_key_value_heads", "num_kv_heads", default=num_heads),
-        head_dim=_number(config, "head_dim", default=hidden_size // num_heads),
+        num_kv_heads=_num_kv_heads(config, num_heads),
+        head_dim=_head_dim(config, hidden_size // num_heads),
         vocab_size=embed.shape[0],
         max_positions=_number(config, "max_position_embeddings", "n_positions", "seq_length", default=2048),
         block_params=max(sizes.values()),
         embed_params=embed.num_params,
         head_params=head.num_params + hidden_size,
     )
+
+
+def _num_kv_heads(config: Mapping[str, Any], num_heads: int) -> int:
+    """Return the heads of keys and values that a cache keeps."""
+    if config.get("model_type") in ("falcon", "gpt_bigcode"):
+        # The grouped variants of Falcon (40B, 180B) repeat keys and values for every head and keep that.
+        is_multi_query = config.get("multi_query", True) and not config.get("new_decoder_architecture")
+        return 1 if is_multi_query else num_heads
+    if "kv_lora_rank" in config:  # a latent vector is kept, from which all heads are made (DeepSeek)
+        return 1
+    return _number(config, "num_key_value_heads", "num_kv_heads", default=num_heads)
+
+
+def _head_dim(config: Mapping[str, Any], default: int) -> int:
+    """Return the width of a head of keys and of values, the mean if they differ."""
+    if "kv_lora_rank" in config:
+        return (_number(config, "kv_lora_rank") + _number(config, "qk_rope_head_dim")) // 2
+    return _number(config, "head_dim", default=default)
 
 
 def _number(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:

@@ -35,13 +35,13 @@ class QuantizedLinear(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return `[..., out_features]` for `[..., in_features]`."""
         parts = [
-            functional.linear(hidden, self._dequantized(start, start + _ROWS_AT_A_TIME).to(hidden.dtype))
+            functional.linear(hidden, self.dequantized(start, start + _ROWS_AT_A_TIME).to(hidden.dtype))
             for start in range(0, self.out_features, _ROWS_AT_A_TIME)
         ]
         result = torch.cat(parts, dim=-1)
         return result if self.bias is None else result + self.bias
 
-    def _dequantized(self, start: int, end: int) -> torch.Tensor:
+    def dequantized(self, start: int, end: int) -> torch.Tensor:
         """Return some rows of the matrix as float32; see `QuantizedTensor.dequantize`."""
         values = self.packed[start:end]
         if self._bits == 4:
@@ -49,3 +49,23 @@ class QuantizedLinear(nn.Module):
         steps = values.float() - self.zero_points[start:end, :, None]
         matrix = (steps * self.scales[start:end, :, None]).flatten(-2)
         return matrix[:, : self.in_features]
+
+
+class QuantizedExperts(nn.Module):
+    """Matrices of a mixture's experts in 4 or 8 bits: `experts[i]` is `[out_features, in_features]`.
+
+    Takes the place of a parameter `[experts, out_features, in_features]` that is read one expert at a time.
+
+    Args:
+        weight: The experts' matrices below each other.
+    """
+
+    def __init__(self, weight: QuantizedTensor, num_experts: int) -> None:
+        super().__init__()
+        self._rows_each = weight.shape[0] // num_experts
+        self._rows = QuantizedLinear(weight, None)
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the matrix of one expert, float32."""
+        start = int(index) * self._rows_each
+        return self._rows.dequantized(start, start + self._rows_each)

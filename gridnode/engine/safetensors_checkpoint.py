@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ class SafetensorsCheckpoint(Checkpoint):
         fetch: Callable[[str], Path],
         text_dir: Path,
     ) -> None:
-        super().__init__(name=name, config=config, tensors=tensors, file_hashes=file_hashes)
+        self._stored_names = text_names(tensors)
+        text_tensors = {name: tensors[stored] for name, stored in self._stored_names.items()}
+        super().__init__(name=name, config=config, tensors=text_tensors, file_hashes=file_hashes)
         self._fetch = fetch
         self._text_dir = text_dir
 
@@ -79,7 +81,7 @@ class SafetensorsCheckpoint(Checkpoint):
         path = self._fetch(entry.weight_file)
         try:
             with safe_open(path, framework="np") as file:  # a memory map: only this tensor's pages are read
-                tensor: Array = file.get_tensor(name)
+                tensor: Array = file.get_tensor(self._stored_names[name])
         except (SafetensorError, OSError) as exc:
             raise BadCheckpoint(f"cannot read {name!r} from {path}: {exc}; {_FETCH_AGAIN}") from exc
         if tensor.dtype not in _WEIGHT_DTYPES:
@@ -155,6 +157,24 @@ def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that describes the language model."""
     inner = config.get("text_config")
     return dict(inner) if isinstance(inner, dict) else dict(config)
+
+
+def text_names(tensors: Iterable[str]) -> dict[str, str]:
+    """Return the language model's tensors: their names in a model of text only, with those in the files.
+
+    Models that also see or hear put `language_model.` before them, or behind `model.`.
+    """
+    names = list(tensors)
+    if not any("language_model." in name for name in names):
+        return {name: name for name in names}
+    found = {}
+    for name in names:
+        head, is_text, tail = name.partition("language_model.")
+        if is_text:
+            found[f"{head}{tail}"] = name
+        elif name.startswith("lm_head."):
+            found[name] = name
+    return found
 
 
 def _weight_files(directory: Path) -> list[str]:

@@ -48,6 +48,11 @@ class _BlockCache(CacheLayerMixin):
         """Return the tokens that count."""
         return self._owner.position
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes allocated."""
+        return sum(tensor.nbytes for tensor in (self.keys, self.values) if tensor is not None)
+
     def get_max_length(self) -> int:
         """Return the tokens that fit."""
         return self._owner.max_tokens
@@ -57,7 +62,7 @@ class TorchCache(Cache):
     """Keys and values of one session; a `gridnode.engine.executor.SpanCache`.
 
     Args:
-        num_layers: Blocks of the executor, which number the layers; those outside `span` stay empty.
+        num_layers: Blocks of the model, which number the layers; those outside `span` stay empty.
         tuning: What to add to the blocks in this session.
     """
 
@@ -77,4 +82,10 @@ class TorchCache(Cache):
         self.position = 0
         """Tokens that count; set before every step."""
 
-        super().__init__(layers=[_BlockCache(self) for _ in range(num_layers)])
+        self._blocks = [_BlockCache(self) for _ in range(num_layers)]
+        super().__init__(layers=list(self._blocks))
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the keys and values that are allocated."""
+        return sum(block.num_bytes for block in self._blocks)
