@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from statistics import quantiles
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -25,6 +25,7 @@ def render_metrics(control: NodeControl) -> bytes:
     """Return the figures in the text format of Prometheus, version 0.0.4, each with HELP and TYPE."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_StatusCollector(control.status()))
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
@@ -56,6 +57,12 @@ def _own(status: NodeStatus) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "gridnode_paused", "1 if this node serves nothing for now, else 0.", int(status.pause is not None)
+    )
+    yield GaugeMetricFamily(
+        "gridnode_streams", "Streams that are open with other nodes and with itself.", status.open_streams
+    )
+    yield GaugeMetricFamily(
+        "gridnode_tasks", "Tasks of the event loop: none may be left by what is over.", status.tasks
     )
     engine = status.engine
     yield CounterMetricFamily(

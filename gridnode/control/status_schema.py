@@ -224,6 +224,12 @@ class NodeStatus:
     waiting_answers: int = 0
     """Those among them that wait in line until the swarm has room."""
 
+    open_streams: int = 0
+    """Streams with other nodes and with itself: two per hop of a session, and some that come and go."""
+
+    tasks: int = 0
+    """Tasks of the event loop: more of them when nothing runs than after the start is a leak."""
+
     computed_prompt_tokens: int = 0
     """Tokens of prompts that this node took through its blocks since it started, replays too."""
 

@@ -107,6 +107,11 @@ class Connection(Protocol):
         """Whether the connection is gone."""
         ...
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open, of both sides."""
+        ...
+
     async def ping(self) -> float:
         """Ask the peer for a sign of life and return the seconds until it came. Cancelling is safe.
 

@@ -75,6 +75,11 @@ class Links:
         found = {peer_id: self._linked(peer_id) for peer_id in self._connections if peer_id != self.peer_id}
         return {peer_id: connection for peer_id, connection in found.items() if connection is not None}
 
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open, of both sides, with all peers and with this node itself."""
+        return sum(link.streams for links in self._connections.values() for link in links)
+
     async def connect(self, peer_id: PeerId, addresses: Sequence[Address]) -> Connection:
         """Return a connection to `peer_id`; dial it if there is none. Cancelling is safe.
 

@@ -216,6 +216,8 @@ class Node:
             addresses=tuple(map(str, reachable_addresses(self.address))),
             engine=self._contribution.engine_status(),
             open_sessions=len(sessions),
+            open_streams=self.links.open_streams,
+            tasks=len(asyncio.all_tasks()),
             total_cache_tokens=self._contribution.total_cache_tokens,
             peers=self._recorder.with_last_hops(view.peers()),
             models=view.models(),

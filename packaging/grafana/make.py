@@ -160,6 +160,14 @@ _PANELS: list[tuple[str, str, str, str, int, list[tuple[str, str]]]] = [
         12,
         [("gridnode_links{@}", "{{instance}} {{path}}")],
     ),
+    (
+        "Links",
+        "Streams and tasks",
+        "short",
+        "timeseries",
+        12,
+        [("gridnode_streams{@}", "{{instance}} streams"), ("gridnode_tasks{@}", "{{instance}} tasks")],
+    ),
 ]
 _HEIGHT = 8
 
