@@ -30,7 +30,8 @@ TALKS = ("gridnode chat", "gridnode top")
 # The doctor says what is wrong with this computer by its exit code.
 MAY_FAIL = {"gridnode doctor": (0, 1)}
 NETWORK = (
-    "ip link set lo up; ip link add lan0 type dummy; ip addr add 192.0.2.7/24 dev lan0; ip link set lan0 up"
+    "set -e; ip link set lo up; ip link add lan0 type veth peer name lan1; "
+    "ip addr add 192.0.2.7/24 dev lan0; ip link set lan0 up; ip link set lan1 up"
 )
 
 
@@ -44,14 +45,16 @@ class Desk:
     """Of a process in the network that all share."""
 
     def run(self, script: str, *, alone: bool = False) -> subprocess.Popen[str]:
-        """Start a script of bash, in the shared network or in one of its own."""
+        """Start a script of bash, in the shared network or in one of its own, as on another computer."""
+        state: dict[str, str] = {}
         within = ["nsenter", f"--net=/proc/{self.network_pid}/ns/net"]
         if alone:
             within = ["unshare", "--net", "sh", "-c", f'{NETWORK}; exec "$@"', "sh"]
+            state = {"XDG_STATE_HOME": str(self.directory / "elsewhere")}
         return subprocess.Popen(
             [*within, "bash", "-euo", "pipefail", "-c", script],
             cwd=self.directory,
-            env=self.environment,
+            env=self.environment | state,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -11,13 +11,11 @@ from typing import Any
 import cli_reference
 import pytest
 import typer.main
+from documented import DOCUMENTS, ROOT
 
 from gridnode import __version__
 from gridnode.cli.app import create_app
 from gridnode.control.door_errors import STATUS_OF
-
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands() -> list[str]:
