@@ -49,7 +49,13 @@ class Swarm:
         self._num_started = 0
 
     async def start(
-        self, span: Span | None, *, model: Path | None = None, cache_tokens: int = 2048, serves: bool = True
+        self,
+        span: Span | None,
+        *,
+        model: Path | None = None,
+        cache_tokens: int = 2048,
+        serves: bool = True,
+        draft_model: str = "",
     ) -> Node:
         """Start one more node, joined to the first one."""
         config = NodeConfig(
@@ -58,6 +64,7 @@ class Swarm:
             quantization=self._quantization,
             dtype="float32",
             cache_tokens=cache_tokens,
+            draft_model=draft_model,
             threads=1,
             listen=LOOPBACK,
             join=(self.nodes[0].address,) if self.nodes else (),

@@ -63,6 +63,9 @@ class NodeConfig:
     executor: ExecutorName = field(default="auto", metadata=key("serve"))
     """What computes; `auto` is onnx on CPUs where it knows the family."""
 
+    draft_model: str = field(default="", metadata=key("serve", metavar="PATH_OR_HUB_ID"))
+    """Small model that proposes tokens of the answers asked at this node; it must have the same tokens."""
+
     join: tuple[Address, ...] = field(default=(), metadata=key("swarm"))
     """Nodes of the swarm to connect to first."""
 

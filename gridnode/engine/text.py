@@ -6,9 +6,11 @@ Reads the files that `transformers` writes: `tokenizer.json`, `tokenizer_config.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,17 @@ class TextCodec:
         self._tokenizer = tokenizer
         self._special_tokens = special_tokens
         self._chat_template = chat_template
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Tokens that there are; ids are below it."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    @cached_property
+    def vocabulary_hash(self) -> str:
+        """Equal for two models whose tokens have the same ids. Takes a moment, the first time."""
+        tokens = sorted(self._tokenizer.get_vocab(with_added_tokens=True).items(), key=itemgetter(1))
+        return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
 
     @property
     def has_chat_template(self) -> bool:

@@ -10,6 +10,7 @@ from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, 
 from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.core.routing import Aim
 from gridnode.errors import BadInput, ContextFull
+from gridnode.node.draft_model import DraftModel
 from gridnode.node.embedding import embed_tokens
 from gridnode.node.model_access import ModelAccess
 from gridnode.node.opening import Opening
@@ -21,8 +22,9 @@ from gridnode.node.waiting_line import WaitingLine
 class Answering:
     """Answers requests, many at once; see `gridnode.control.interface.NodeControl`."""
 
-    def __init__(self, models: ModelAccess) -> None:
+    def __init__(self, models: ModelAccess, draft_model: DraftModel) -> None:
         self._models = models
+        self._draft_model = draft_model
         self._line = WaitingLine()
         self.num_running = 0
         """Answers that are not finished."""
@@ -53,14 +55,17 @@ class Answering:
                 self._idle.set()
 
     async def _run(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
-        started_at = asyncio.get_running_loop().time()
-        async with contextlib.aclosing(Opening(self._models, request, started_at=started_at)) as opening:
+        async with contextlib.aclosing(self._opening(request)) as opening:
             async with contextlib.aclosing(self._line.enter(opening.begin, request.max_wait_s)) as line:
                 async for waiting in line:
                     yield waiting
             async with contextlib.aclosing(opening.generation.run()) as events:
                 async for event in events:
                     yield event
+
+    def _opening(self, request: GenerateRequest) -> Opening:
+        started_at = asyncio.get_running_loop().time()
+        return Opening(self._models, self._draft_model, request, started_at=started_at)
 
     async def embed(self, request: EmbedRequest) -> Embedded:
         """Return the vectors of `request`."""

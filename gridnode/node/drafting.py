@@ -20,6 +20,10 @@ from gridnode.core.ngrams import NgramIndex
 class Drafter(Protocol):
     """Proposes how one answer goes on."""
 
+    async def prepare(self, token_ids: Sequence[int]) -> None:
+        """Make ready for drafts behind the prompt `token_ids`, while the hops run it. Cancelling is safe."""
+        ...
+
     async def propose(self, token_ids: Sequence[int], count: int) -> Sequence[int]:
         """Return up to `count` tokens that may follow.
 
@@ -37,6 +41,10 @@ class NgramDrafter:
 
     def __init__(self) -> None:
         self._index = NgramIndex()
+
+    async def prepare(self, token_ids: Sequence[int]) -> None:
+        """Index the prompt."""
+        self._index.propose(token_ids, 1)
 
     async def propose(self, token_ids: Sequence[int], count: int) -> Sequence[int]:
         """Return up to `count` tokens that may follow."""
@@ -57,16 +65,28 @@ class Drafting:
         self._drafter = drafter
         self._length = DraftLength()
         self._draft_s = 0.0
+        self._preparing: asyncio.Task[None] | None = None
         self.num_laps = 0
         """Decode steps, with drafts or without."""
 
         self.num_proposed = 0
         self.num_accepted = 0
 
+    def begin(self, token_ids: Sequence[int]) -> None:
+        """Let the drafter make ready for the prompt `token_ids`, while the hops run it."""
+        if self._drafter is not None:
+            # Awaited in `propose`, once it is done, and in `aclose`.
+            self._preparing = asyncio.create_task(self._drafter.prepare(token_ids), name="drafter")
+
     async def propose(self, token_ids: Sequence[int], room: int) -> tuple[int, ...]:
         """Return the drafts of the next lap, at most `room`; none where they do not pay."""
         if self._drafter is None or room < 1:
             return ()
+        if self._preparing is not None:
+            if not self._preparing.done():
+                return ()
+            await self._preparing
+            self._preparing = None
         count = min(self._length.next(), room)
         if not count:
             return ()
@@ -92,5 +112,8 @@ class Drafting:
 
     async def aclose(self) -> None:
         """Give back what the drafter holds. Safe to call more than once."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.gather(self._preparing, return_exceptions=True)
         if self._drafter is not None:
             await self._drafter.aclose()

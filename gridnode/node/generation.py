@@ -67,6 +67,7 @@ class Generation:
         traces: list[tuple[HopTrace, ...]] = []
         reason: Literal["stop", "length"] = "length"
         num_new, num_reroutes = 0, 0
+        self.drafting.begin(token_ids)
         first_token_at = self.started_at
         while num_new < self.max_new_tokens and reason == "length":
             # The last token is chosen and never run: with one token to go there is nothing to draft.

@@ -37,6 +37,7 @@ from gridnode.net.transport import Connection, Stream
 from gridnode.node.answering import Answering
 from gridnode.node.contribution import Contribution
 from gridnode.node.courtesy import Courtesy
+from gridnode.node.draft_model import DraftModel
 from gridnode.node.history_file import HistoryFile
 from gridnode.node.lan import Lan
 from gridnode.node.links import Links
@@ -128,7 +129,8 @@ class Node:
             on_unknown=self._load_known,
             loading=self._loading,
         )
-        self._answering = Answering(self._models)
+        self._draft_model = DraftModel(config)
+        self._answering = Answering(self._models, self._draft_model)
 
     @property
     def peer_id(self) -> PeerId:
@@ -187,6 +189,7 @@ class Node:
                 group.create_task(self._relaying.run(), name="relaying")
                 group.create_task(self._recorder.run(), name="recorder")
                 group.create_task(self._contribution.run(), name="contribution")
+                group.create_task(self._draft_model.run(), name="draft model")
                 group.create_task(self._courtesy.run(), name="courtesy")
                 on_listening()
                 try:

@@ -10,7 +10,8 @@ from gridnode.core.ids import ModelId
 from gridnode.engine.text import TextCodec
 from gridnode.errors import ContextFull
 from gridnode.node.choosing import TokenChooser, constraint_schema
-from gridnode.node.drafting import Drafting, NgramDrafter
+from gridnode.node.draft_model import DraftModel
+from gridnode.node.drafting import Drafter, Drafting, NgramDrafter
 from gridnode.node.generation import Generation
 from gridnode.node.lasting_session import LastingSession
 from gridnode.node.model_access import ModelAccess
@@ -35,14 +36,17 @@ class Opening:
         started_at: Time of the request on the event loop's clock.
     """
 
-    def __init__(self, models: ModelAccess, request: GenerateRequest, *, started_at: float) -> None:
+    def __init__(
+        self, models: ModelAccess, draft_model: DraftModel, request: GenerateRequest, *, started_at: float
+    ) -> None:
         self._models = models
+        self._draft_model = draft_model
         self._request = request
         self._started_at = started_at
         self._question: _Question | None = None
         self._session: LastingSession | None = None
         self._generation: Generation | None = None
-        self._drafting = Drafting(None if request.drafts == "off" else NgramDrafter())
+        self._drafting = Drafting(None)
 
     @property
     def generation(self) -> Generation:
@@ -66,11 +70,12 @@ class Opening:
         if num_prompt >= context_tokens:
             raise ContextFull(num_prompt + 1, context_tokens)
         max_new_tokens = min(request.max_tokens, context_tokens - num_prompt)
+        # The last token is chosen and never run, so that it needs no place in the cache.
+        max_tokens = num_prompt + max_new_tokens - 1
         opener = self._models.opener(
             question.model,
             question.num_blocks,
-            # The last token is chosen and never run, so that it needs no place in the cache.
-            max_tokens=num_prompt + max_new_tokens - 1,
+            max_tokens=max_tokens,
             sampling=request.sampling,
             wishes=request.routing,
         )
@@ -80,6 +85,7 @@ class Opening:
             sends_history=request.sampling.needs_history and not question.chooser.is_needed,
         )
         await self._session.open()
+        self._drafting = Drafting(await self._drafter(question.codec, max_tokens))
         self._generation = Generation(
             session=self._session,
             request=request,
@@ -98,6 +104,13 @@ class Opening:
         if self._session is not None:
             await self._session.aclose()
         await self._drafting.aclose()
+
+    async def _drafter(self, codec: TextCodec, max_tokens: int) -> Drafter | None:
+        """Return who proposes tokens: the draft model, or else the text itself."""
+        if self._request.drafts == "off":
+            return None
+        found = await self._draft_model.drafter(codec, self._request.sampling, max_tokens=max_tokens)
+        return found or NgramDrafter()
 
     async def _ask(self) -> _Question:
         request = self._request

@@ -34,6 +34,9 @@ class KnowingDrafter:
         self._known = known
         self._wrong_every = wrong_every
 
+    async def prepare(self, token_ids: Sequence[int]) -> None:
+        pass
+
     async def propose(self, token_ids: Sequence[int], count: int) -> Sequence[int]:
         end = len(token_ids) - len(PROMPT)
         return [

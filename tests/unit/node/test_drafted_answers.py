@@ -61,6 +61,7 @@ class MarkovSession:
         )
 
     async def advance(self, token_ids: Sequence[int], output: str, *, drafts: Sequence[int]) -> Any:
+        await asyncio.sleep(0)  # the way through the hops, in which the drafter makes ready
         behind = [[*token_ids, *drafts[:i]] for i in range(len(drafts) + 1)]
         if output in ("logits", "all_logits"):
             body = np.stack([TARGET[ids[-1]] for ids in behind]).astype("<f4")
@@ -76,6 +77,9 @@ class MarkovDrafter:
 
     def __init__(self, sampling: SamplingParams) -> None:
         self._sampling = sampling
+
+    async def prepare(self, token_ids: Sequence[int]) -> None:
+        pass
 
     async def propose(self, token_ids: Sequence[int], count: int) -> Sequence[int]:
         text = list(token_ids)
