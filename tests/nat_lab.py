@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,6 +131,18 @@ class Internet:
         router = self._routers[name]
         for direction in ("daddr", "saddr"):
             inside(router, "nft", f"insert rule ip filter through ip {direction} {address} drop")
+
+    def heal(self, name: str) -> None:
+        """Undo `cut` and `block_udp` at the router of a site."""
+        router = self._routers[name]
+        listed = subprocess.run(
+            ["ip", "netns", "exec", router, "nft", "-a", "list", "chain", "ip", "filter", "through"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for handle in re.findall(r"drop # handle (\d+)", listed.stdout):
+            inside(router, "nft", f"delete rule ip filter through handle {handle}")
 
 
 def inside(namespace: str, *command: str, stdin: str = "") -> None:
