@@ -32,7 +32,7 @@ help:
 	@echo "make install  make .venv with the command gridnode"
 	@echo "make test     install what the tests need and run every check and test"
 	@echo "make check    run the checks without the tests"
-	@echo "make docs     write the tables of docs/cli.md and docs/configuration.md from the code"
+	@echo "make docs     write the tables of docs/cli.md, configuration.md and wire.md from the code"
 	@echo "make litellm  get LiteLLM (some hundred megabytes), so that 'make test' tests with it too"
 	@echo "make clean    remove .venv and everything that was made"
 
@@ -52,7 +52,7 @@ test: check $(MODEL_INSTALLED)
 	$(BIN)/pytest -n auto $(PYTEST_ARGS)
 
 docs: $(INSTALLED) $(DEV_INSTALLED)
-	UPDATE_DOCS=1 $(BIN)/pytest -q tests/unit/cli/test_cli_document.py tests/unit/config/test_rendering.py
+	UPDATE_DOCS=1 $(BIN)/pytest -q tests/unit/cli/test_cli_document.py tests/unit/config/test_rendering.py tests/unit/wire/test_wire_document.py
 
 litellm: $(LITELLM_VENV)/.installed
 

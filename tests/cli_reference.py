@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -56,7 +56,14 @@ _NOTES = {
     "run": "one event a line",
     "logs": "one record a line",
 }
-_WORDS = {str: "text", bool: "true or false", int: "whole number", float: "number", types.NoneType: "null"}
+_WORDS = {
+    str: "text",
+    bytes: "bytes",
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    types.NoneType: "null",
+}
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -86,7 +93,14 @@ def reference() -> str:
         )
         lines.append(f"| `{name}` | {summary.replace('[/]', '')} | {_printed(name, command)} |")
     lines += ["", "## Records", ""]
-    for record in _all_records():
+    roots = [record for records in RECORDS.values() for record in records]
+    return "\n".join(lines + record_tables(all_records(roots)))
+
+
+def record_tables(records: Iterable[type]) -> list[str]:
+    """Return the lines of a chapter for each record, with a table of its fields."""
+    lines: list[str] = []
+    for record in records:
         lines += [
             f"### {record.__name__}",
             "",
@@ -100,7 +114,7 @@ def reference() -> str:
             if (record, field.name) not in _HIDDEN:
                 lines.append(f"| `{field.name}` | {_words(hints[field.name])} | {docs.get(field.name, '')} |")
         lines.append("")
-    return "\n".join(lines)
+    return lines
 
 
 def _printed(name: str, command: Any) -> str:
@@ -116,8 +130,8 @@ def _summary(record: type) -> str:
     return " ".join(inspect.cleandoc(record.__doc__ or "").split("\n\n")[0].split())
 
 
-def _all_records() -> list[type]:
-    """Return the records that commands print, and those inside them, by name."""
+def all_records(roots: Iterable[type]) -> list[type]:
+    """Return records and those inside them, by name."""
     found: dict[str, type] = {}
 
     def visit(annotation: Any) -> None:
@@ -129,9 +143,8 @@ def _all_records() -> list[type]:
             for hint in typing.get_type_hints(annotation).values():
                 visit(hint)
 
-    for records in RECORDS.values():
-        for record in records:
-            visit(record)
+    for record in roots:
+        visit(record)
     return [found[name] for name in sorted(found)]
 
 
@@ -160,4 +173,8 @@ def _words(annotation: Any) -> str:
         return _link(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return "text"
+    if isinstance(annotation, typing.NewType):
+        return _words(annotation.__supertype__)
+    if isinstance(annotation, type) and issubclass(annotation, tuple):  # with names for its members
+        return f"[{', '.join(typing.get_type_hints(annotation))}]"
     return _WORDS.get(annotation, "anything")

@@ -1,4 +1,4 @@
-"""One message of every kind, as `tests/vectors` keeps them on disk."""
+"""One message of every kind, as `tests/vectors` keeps them on disk, and reading them whatever they are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import ErrorCode
+from gridnode.wire.frames import Frame
 from gridnode.wire.messages import (
     Announce,
     Backward,
@@ -30,6 +31,20 @@ from gridnode.wire.messages import (
     StepKind,
     StepResult,
     TextFound,
+    decode_message,
+)
+from gridnode.wire.relay_messages import (
+    FindMembers,
+    Members,
+    Observed,
+    PathOffer,
+    Punch,
+    Register,
+    Registered,
+    RelayMessage,
+    RelayRefused,
+    decode_relay_message,
+    is_relay_message,
 )
 from gridnode.wire.signing import sign_announcement
 from gridnode.wire.tensors import TensorHeader
@@ -79,7 +94,7 @@ STEP = Step(
     history=(1, 2, 3),
     trace=TRACE,
 )
-SAMPLES: list[tuple[Message, bytes]] = [
+SAMPLES: list[tuple[Message | RelayMessage, bytes]] = [
     (Hello(protocol=1, version="0.1.0", swarm="home"), b""),
     (
         Announce(announcements=(sign_announcement(ANNOUNCEMENT, _KEY.sign),)),
@@ -99,4 +114,17 @@ SAMPLES: list[tuple[Message, bytes]] = [
     (FindText(manifest="a" * 64), b""),
     (TextFound(files=(FileEntry(name="tokenizer.json", num_bytes=4),)), b""),
     (FilePiece(), b"{}{}"),
+    (Register(swarm="a" * 43), b""),
+    (Registered(bytes_per_s=1_000_000), b""),
+    (RelayRefused(text="no room"), b""),
+    (Observed(address=Address("192.0.2.7", 7338)), b""),
+    (FindMembers(), b""),
+    (Members(peers=(PEER,)), b""),
+    (PathOffer(secret=b"s" * 16, own=(Address("192.0.2.7", 7338),), observed=()), b""),
+    (Punch(), b""),
 ]
+
+
+def decode(frame: Frame) -> Message | RelayMessage:
+    """Return what a frame means, to a node or to a relay."""
+    return decode_relay_message(frame) if is_relay_message(frame.type) else decode_message(frame)

@@ -1,5 +1,5 @@
 import pytest
-from wire_samples import OPENING, SAMPLES, SESSION, STEP
+from wire_samples import OPENING, SAMPLES, SESSION, STEP, decode
 
 from gridnode.errors import ProtocolError
 from gridnode.wire.codec import encode_message
@@ -15,14 +15,14 @@ def over_the_wire(frame: Frame) -> Frame:
 @pytest.mark.parametrize(("message", "body"), SAMPLES, ids=lambda m: type(m).__name__)
 def test_messages_arrive_as_they_were_sent(message: Message, body: bytes) -> None:
     frame = over_the_wire(encode_message(message, body))
-    assert decode_message(frame) == message
+    assert decode(frame) == message
     assert bytes(frame.body) == body
 
 
 @pytest.mark.parametrize(("message", "body"), SAMPLES, ids=lambda m: type(m).__name__)
 def test_fields_of_later_versions_are_ignored(message: Message, body: bytes) -> None:
     frame = encode_message(message, body)
-    assert decode_message(Frame(frame.type, {**frame.header, "colour": "green"}, body)) == message
+    assert decode(Frame(frame.type, {**frame.header, "colour": "green"}, body)) == message
 
 
 @pytest.mark.parametrize(

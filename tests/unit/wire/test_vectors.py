@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 from record_frames import vector_file
-from wire_samples import ANNOUNCEMENT, SAMPLES
+from wire_samples import ANNOUNCEMENT, SAMPLES, decode
 
 from gridnode.wire.frames import FrameDecoder
 from gridnode.wire.messages import (
@@ -15,9 +15,9 @@ from gridnode.wire.messages import (
     PROTOCOL_VERSION,
     Announce,
     Message,
-    decode_message,
     understands,
 )
+from gridnode.wire.relay_messages import RelayMessage
 from gridnode.wire.signing import verify_announcement
 
 # The present protocol and the one before it; there is none before the first.
@@ -29,9 +29,9 @@ def recorded(protocol: int) -> dict[str, bytes]:
     return {name: bytes.fromhex(frame) for name, frame in frames.items()}
 
 
-def read(data: bytes) -> tuple[Message, bytes]:
+def read(data: bytes) -> tuple[Message | RelayMessage, bytes]:
     (frame,) = FrameDecoder().receive_data(data)
-    return decode_message(frame), bytes(frame.body)
+    return decode(frame), bytes(frame.body)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -40,7 +40,9 @@ def read(data: bytes) -> tuple[Message, bytes]:
     [sample for sample in SAMPLES if not isinstance(sample[0], Announce)],
     ids=lambda value: type(value).__name__,
 )
-def test_recorded_frames_mean_what_they_meant(protocol: int, message: Message, body: bytes) -> None:
+def test_recorded_frames_mean_what_they_meant(
+    protocol: int, message: Message | RelayMessage, body: bytes
+) -> None:
     """A field that is new since then has its default."""
     data = recorded(protocol).get(type(message).__name__)
     if data is None:
@@ -57,7 +59,7 @@ def test_a_recorded_announcement_keeps_its_signature(protocol: int) -> None:
 
 
 def test_every_kind_of_message_is_recorded() -> None:
-    names = {cls.__name__ for cls in get_args(Message)}
+    names = {cls.__name__ for cls in (*get_args(Message), *get_args(RelayMessage))}
     told = "give tests/wire_samples.py one of each, then run python tests/record_frames.py"
     assert recorded(PROTOCOL_VERSION).keys() == names, told
 
