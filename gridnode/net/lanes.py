@@ -232,8 +232,10 @@ class Lanes:
 
     @staticmethod
     def _has_moved(protocol: LaneProtocol, connection: Connection) -> bool:
-        here, there = (protocol.transport.get_extra_info(name)[0] for name in ("sockname", "peername"))
-        return not has_address(here) or _unmapped(there) != _unmapped(connection.address.host)
+        here, there = (protocol.transport.get_extra_info(name) for name in ("sockname", "peername"))
+        if here is None or there is None:
+            return True  # the kernel has dropped it already; the transport will say so
+        return not has_address(here[0]) or _unmapped(there[0]) != _unmapped(connection.address.host)
 
     def _forget(self, protocol: LaneProtocol, exc: Exception | None) -> None:
         self._open.discard(protocol)

@@ -287,7 +287,8 @@ class QuicConnection(BaseConnection):
             if self._heard_at == heard_at:
                 self.close(PeerLost(f"nobody answers at {self._current_address()} (any more)"))
 
-        self._suspicion = self._loop.call_later(self._settings.suspicion_s, conclude)
+        patience_s = self._settings.suspicion_s + 2 * (self.rtt_s or 0.0)
+        self._suspicion = self._loop.call_later(patience_s, conclude)
         if self.is_established:
             self._send_ping(0)
 

@@ -34,8 +34,9 @@ class QuicSettings:
     busy_silence_limit_s: float = 10.0
     """Silence after which a connection with open streams is lost, pings unanswered."""
 
-    suspicion_s: float = 0.5
-    """Silence after which a connection is lost once its peer's host said that nobody listens there."""
+    suspicion_s: float = 0.25
+    """Silence, beside two round trips, after which a connection is lost that there is reason to doubt: its
+    peer's host said that nobody listens there, or the same peer came again."""
 
     handshake_timeout_s: float = 10.0
     """Time that a peer which dials us has for its handshake."""

@@ -149,6 +149,8 @@ class Links:
         if len(known) >= MAX_CONNECTIONS_PER_PEER:
             self._group.create_task(connection.aclose(), name="refuse")
             return
+        for older in known:
+            older.suspect()  # a peer that was restarted may have its old address, and never heard of these
         known.append(connection)
         logger.debug("connected to %s at %s", short(connection.peer_id), connection.address)
         self._group.create_task(self._accompany(connection), name=f"link {short(connection.peer_id)}")

@@ -87,20 +87,25 @@ class SessionOpener:
         self._failed: dict[PeerId, int] = {}
         """Peers to avoid, with the sequence number of their newest announcement at that time."""
 
-        self._forgiven: set[PeerId] = set()
+        self._doubted: dict[PeerId, bool] = {}
+        """Peers that were lost once while there was a link to them, and whether to avoid them now."""
 
     def note_failure(self, error: GridError) -> None:
         """Avoid whom `error` blames, until that peer announces itself anew.
 
-        A peer to which there still is a link gets a second chance: it may only have changed its address.
+        A peer to which there still is a link may only have changed its address: it is tried once more
+        where nobody else serves its blocks.
         """
-        if isinstance(error, PeerRefused) and error.peer_id:
-            peer_id = PeerId(error.peer_id)
-            is_there = error.reason is ErrorCode.PEER_LOST and peer_id in self._links.connections()
-            if is_there and peer_id not in self._forgiven:
-                self._forgiven.add(peer_id)
-            else:
-                self._failed[peer_id] = self._view().swarm.sequences.get(peer_id, 0)
+        if not isinstance(error, PeerRefused) or not error.peer_id:
+            return
+        peer_id = PeerId(error.peer_id)
+        link = self._links.connections().get(peer_id)
+        if link is not None:
+            link.suspect()
+        if error.reason is ErrorCode.PEER_LOST and link is not None and peer_id not in self._doubted:
+            self._doubted[peer_id] = True
+        else:
+            self._failed[peer_id] = self._view().swarm.sequences.get(peer_id, 0)
 
     def is_ending(self, route: Route) -> bool:
         """Return whether a hop of `route` announces that it stops serving."""
@@ -181,9 +186,18 @@ class SessionOpener:
 
     def _route(self) -> Route:
         view = self._view()
-        avoid = frozenset(
+        failed = frozenset(
             peer_id for peer_id, seen in self._failed.items() if view.swarm.sequences.get(peer_id, 0) <= seen
         )
+        doubted = frozenset(peer_id for peer_id, is_avoided in self._doubted.items() if is_avoided)
+        if doubted:
+            try:
+                return self._best(view, failed | doubted)
+            except NoCapacity:
+                self._doubted = dict.fromkeys(self._doubted, False)  # better than nobody
+        return self._best(view, failed)
+
+    def _best(self, view: SwarmView, avoid: frozenset[PeerId]) -> Route:
         return view.route(
             self._model,
             self._num_blocks,
