@@ -171,10 +171,15 @@ def _words(annotation: Any) -> str:
         return " or ".join(_words(part) for part in inner if not isinstance(part, Meta))
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return _link(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return "text"
+    return _word(annotation)
+
+
+def _word(annotation: Any) -> str:
+    """Return a type that has no others inside."""
     if isinstance(annotation, typing.NewType):
         return _words(annotation.__supertype__)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return "text"
     if isinstance(annotation, type) and issubclass(annotation, tuple):  # with names for its members
         return f"[{', '.join(typing.get_type_hints(annotation))}]"
     return _WORDS.get(annotation, "anything")

@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 from gridnode.cli.options import LogLevel, LogLevelOption
+from gridnode.cli.services import Service
 
+ServiceArgument = Annotated[
+    Service, typer.Argument(metavar="[node|relay|monitor]", help="What is to run.", show_default=False)
+]
 UserOption = Annotated[
     bool, typer.Option("--user", help="For you alone, without root; it runs while you are logged in.")
 ]
@@ -18,6 +22,7 @@ RootOption = Annotated[
 
 
 def install(
+    service: ServiceArgument = Service.NODE,
     user: UserOption = False,
     start: Annotated[bool, typer.Option(help="Start it now, and at every start of the computer.")] = True,
     root: RootOption = "",
@@ -26,29 +31,34 @@ def install(
     """Run gridnode as a service of systemd.
 
     What it serves stands in its configuration: /etc/gridnode/config.toml for the service of the computer,
-    ~/.config/gridnode/config.toml for yours.
+    ~/.config/gridnode/config.toml for yours. A relay and a monitor have options of their own in relay.env and
+    monitor.env beside it.
 
     [bold]Examples[/]
 
       sudo gridnode service install
       gridnode service install --user
+      sudo gridnode service install relay
     """
     from gridnode.cli.service_units import install_unit
     from gridnode.logs import configure_logging
 
     configure_logging(log_level)
-    install_unit(user=user, start=start, root=root)
+    install_unit(service, user=user, start=start, root=root)
 
 
 def uninstall(
-    user: UserOption = False, root: RootOption = "", log_level: LogLevelOption = LogLevel.WARNING
+    service: ServiceArgument = Service.NODE,
+    user: UserOption = False,
+    root: RootOption = "",
+    log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Stop the service and remove it. Configuration, identity and models stay."""
     from gridnode.cli.service_units import uninstall_unit
     from gridnode.logs import configure_logging
 
     configure_logging(log_level)
-    uninstall_unit(user=user, root=root)
+    uninstall_unit(service, user=user, root=root)
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {"install": install, "uninstall": uninstall}

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import gridnode
+from gridnode.cli.services import Service
 from gridnode.cli.showing import stderr
 from gridnode.errors import BadInput
 from gridnode.paths import write_atomically
 
-UNIT = "gridnode.service"
 _USER_SOURCE = "gridnode-user.service"
 
 
@@ -28,13 +28,15 @@ def unit_source(name: str) -> str:
     raise BadInput(f"this installation of gridnode lacks {name}; install it again")
 
 
-def unit_text(*, user: bool) -> str:
+def unit_text(service: Service, *, user: bool) -> str:
     """Return the unit for this installation: the command that runs now is the one that it starts."""
-    source = unit_source(_USER_SOURCE if user else UNIT)
+    if user and service is not Service.NODE:
+        raise BadInput(f"a {service} runs for the whole computer; leave --user out")
+    source = unit_source(_USER_SOURCE if user else f"{service.unit}.service")
     return re.sub(r"^ExecStart=/usr/bin/gridnode", lambda _: f"ExecStart={_command()}", source, flags=re.M)
 
 
-def install_unit(*, user: bool, start: bool, root: str) -> None:
+def install_unit(service: Service, *, user: bool, start: bool, root: str) -> None:
     """Write the unit, and let systemd read, enable and start it.
 
     Args:
@@ -43,9 +45,9 @@ def install_unit(*, user: bool, start: bool, root: str) -> None:
     Raises:
         BadInput: there is no systemd, or it refuses, or this needs root.
     """
-    path = _unit_path(user=user, root=root)
+    path, text = _unit_path(service, user=user, root=root), unit_text(service, user=user)
     try:
-        write_atomically(path, unit_text(user=user).encode())
+        write_atomically(path, text.encode())
     except PermissionError as exc:
         raise BadInput(f"{path} cannot be written: run it with sudo, or give --user") from exc
     stderr().print(f"written  {path}", highlight=False)
@@ -54,12 +56,12 @@ def install_unit(*, user: bool, start: bool, root: str) -> None:
     _systemctl("daemon-reload", user=user)
     if start:
         # It is ready once the blocks are served, which may take as long as fetching a model.
-        _systemctl("enable", "--now", "--no-block", UNIT, user=user)
+        _systemctl("enable", "--now", "--no-block", service.unit, user=user)
     scope = " --user" if user else ""
     stderr().print(
-        f"started  systemctl{scope} status gridnode"
+        f"started  systemctl{scope} status {service.unit}"
         if start
-        else f"start    systemctl{scope} enable --now gridnode",
+        else f"start    systemctl{scope} enable --now {service.unit}",
         highlight=False,
     )
     if user and start:
@@ -68,19 +70,19 @@ def install_unit(*, user: bool, start: bool, root: str) -> None:
         )
 
 
-def uninstall_unit(*, user: bool, root: str) -> None:
+def uninstall_unit(service: Service, *, user: bool, root: str) -> None:
     """Stop, disable and remove the unit.
 
     Raises:
         BadInput: it is not installed, or systemd refuses, or this needs root.
     """
-    path = _unit_path(user=user, root=root)
+    path = _unit_path(service, user=user, root=root)
     if not path.exists():
         raise BadInput(
             f"no service is installed at {path}; is it {'the one without' if user else 'yours:'} --user?"
         )
     if not root:
-        _systemctl("disable", "--now", UNIT, user=user)
+        _systemctl("disable", "--now", service.unit, user=user)
     try:
         path.unlink()
     except PermissionError as exc:
@@ -98,7 +100,7 @@ def _command() -> str:
     return f"{shlex.quote(sys.executable)} -m gridnode"
 
 
-def _unit_path(*, user: bool, root: str) -> Path:
+def _unit_path(service: Service, *, user: bool, root: str) -> Path:
     if user:
         config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         directory = config / "systemd" / "user"
@@ -106,7 +108,7 @@ def _unit_path(*, user: bool, root: str) -> Path:
         directory = Path("/etc/systemd/system")
     if root:
         directory = Path(root) / directory.relative_to("/")
-    return directory / UNIT
+    return directory / f"{service.unit}.service"
 
 
 def _systemctl(*arguments: str, user: bool) -> None:

@@ -77,6 +77,7 @@ def test_everything_is_where_debian_looks_for_it(root: Path) -> None:
     assert (root / "usr/bin/gridnode").readlink() == Path("/opt/gridnode/bin/gridnode")
     for path in (
         "usr/lib/systemd/system/gridnode-monitor.service",
+        "usr/lib/systemd/system/gridnode-relay.service",
         "usr/lib/systemd/user/gridnode.service",
         "usr/lib/sysusers.d/gridnode.conf",
         "usr/lib/tmpfiles.d/gridnode.conf",

@@ -25,6 +25,8 @@ pytestmark = [pytest.mark.swarm, pytest.mark.netlab, pytest.mark.smollm]
 PATIENCE_S = 120.0
 # They work until somebody stops them, so that each gets a network where the usual ports are free.
 SERVES = ("gridnode up", "gridnode monitor", "gridnode relay")
+# What they say once they do.
+LISTENS = ("  listen ", "  relay ")
 # They need a terminal and somebody who types: tests/swarm/test_in_a_terminal.py does.
 TALKS = ("gridnode chat", "gridnode top")
 # The doctor says what is wrong with this computer by its exit code.
@@ -77,7 +79,7 @@ class Desk:
             try:
                 assert process.stdout is not None
                 heard: list[str] = []
-                while not heard or not heard[-1].startswith("  listen"):
+                while not heard or not heard[-1].startswith(LISTENS):
                     heard.append(process.stdout.readline())
                     assert heard[-1], f"{script}\n{''.join(heard)}"
                 process.send_signal(signal.SIGTERM)

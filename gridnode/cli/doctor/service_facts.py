@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from gridnode.cli.doctor.service import ServiceFacts, Unit
-from gridnode.cli.service_units import UNIT
+from gridnode.cli.services import Service
 from gridnode.units import parse_seconds
 
 _PROPERTIES = "LoadState,ActiveState,SubState,Result,UnitFileState,WatchdogUSec,NRestarts"
@@ -27,7 +27,13 @@ def ask_systemd() -> ServiceFacts:
 
 
 def _ask(systemctl: str, *, is_user: bool) -> Unit | None:
-    command = [systemctl, *(["--user"] if is_user else []), "show", UNIT, f"--property={_PROPERTIES}"]
+    command = [
+        systemctl,
+        *(["--user"] if is_user else []),
+        "show",
+        Service.NODE.unit,
+        f"--property={_PROPERTIES}",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):

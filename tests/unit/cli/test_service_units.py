@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gridnode.cli.service_units import install_unit, uninstall_unit, unit_text
+from gridnode.cli.services import Service
 from gridnode.errors import BadInput
 
 UNITS = Path(__file__).parents[3] / "systemd"
@@ -17,7 +18,7 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 
 @pytest.mark.parametrize("user", [False, True])
 def test_the_unit_starts_this_installation(user: bool) -> None:
-    assert f"\nExecStart={sys.executable} -m gridnode up\n" in unit_text(user=user)
+    assert f"\nExecStart={sys.executable} -m gridnode up\n" in unit_text(Service.NODE, user=user)
 
 
 def test_the_script_is_started_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,32 +26,45 @@ def test_the_script_is_started_where_there_is_one(tmp_path: Path, monkeypatch: p
     script.parent.mkdir()
     script.touch()
     monkeypatch.setattr(sys, "argv", [str(script)])
-    assert f"\nExecStart='{script}' up\n" in unit_text(user=False)
+    assert f"\nExecStart='{script}' up\n" in unit_text(Service.NODE, user=False)
 
 
 def test_installing_and_removing_leave_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install_unit(user=False, start=True, root=str(tmp_path))
+    install_unit(Service.NODE, user=False, start=True, root=str(tmp_path))
     unit = tmp_path / "etc/systemd/system/gridnode.service"
-    assert unit.read_text() == unit_text(user=False)
-    uninstall_unit(user=False, root=str(tmp_path))
+    assert unit.read_text() == unit_text(Service.NODE, user=False)
+    uninstall_unit(Service.NODE, user=False, root=str(tmp_path))
     assert not unit.exists()
     with pytest.raises(BadInput, match="no service is installed"):
-        uninstall_unit(user=False, root=str(tmp_path))
+        uninstall_unit(Service.NODE, user=False, root=str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", "/home/ada/.config")
-    install_unit(user=True, start=True, root=str(tmp_path))
+    install_unit(Service.NODE, user=True, start=True, root=str(tmp_path))
     assert (tmp_path / "home/ada/.config/systemd/user/gridnode.service").exists()
 
 
+@pytest.mark.parametrize("service", [Service.RELAY, Service.MONITOR])
+def test_a_relay_and_a_monitor_are_installed_beside_the_node(service: Service, tmp_path: Path) -> None:
+    install_unit(service, user=False, start=True, root=str(tmp_path))
+    unit = tmp_path / f"etc/systemd/system/gridnode-{service}.service"
+    assert f"\nExecStart={sys.executable} -m gridnode {service}" in unit.read_text()
+    uninstall_unit(service, user=False, root=str(tmp_path))
+    assert not unit.exists()
+    with pytest.raises(BadInput, match="leave --user out"):
+        install_unit(service, user=True, start=True, root=str(tmp_path))
+
+
 @needs_systemd
-@pytest.mark.parametrize("user", [False, True])
+@pytest.mark.parametrize(
+    ("service", "user"), [(Service.NODE, True), *((service, False) for service in Service)]
+)
 def test_systemd_finds_nothing_wrong_with_the_unit(
-    tmp_path: Path, user: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, service: Service, user: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     unit = tmp_path / "gridnode.service"
-    unit.write_text(unit_text(user=user))
+    unit.write_text(unit_text(service, user=user))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *(["--user"] if user else []), str(unit)],
         capture_output=True,
@@ -61,7 +75,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(
 
 
 @needs_systemd
-@pytest.mark.parametrize("name", ["gridnode.service", "gridnode-monitor.service"])
+@pytest.mark.parametrize("name", ["gridnode.service", "gridnode-monitor.service", "gridnode-relay.service"])
 def test_little_is_exposed(name: str) -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=25", str(UNITS / name)],
