@@ -47,7 +47,7 @@ async def _run(listen: Address, directory: Path, limits: RelayLimits, *, as_json
     identity = load_or_create_identity(directory)
     relay = RelayService(identity, listen, limits)
     server, address, peer_id = relay.server, relay.address, show_peer(identity.peer_id)
-    _say_hello(address, peer_id, limits)
+    _say_hello(relay, peer_id, limits)
     if as_json:
         _print_event("listening", listen=str(address), peer_id=peer_id)
     serving = asyncio.create_task(relay.run(), name="relay")
@@ -64,12 +64,14 @@ async def _run(listen: Address, directory: Path, limits: RelayLimits, *, as_json
         stderr().print(f"  stopped  {_summary(server.counters)}", markup=False, highlight=False)
 
 
-def _say_hello(address: Address, peer_id: str, limits: RelayLimits) -> None:
+def _say_hello(relay: RelayService, peer_id: str, limits: RelayLimits) -> None:
+    address = relay.address
+    by_tcp = "UDP and TCP" if relay.has_tunnels else "UDP alone: another process holds the TCP port"
     port = "" if address.port == DEFAULT_RELAY_PORT else f":{address.port}"
     here = reachable_addresses(address)
     host = f"[{here[0].host}]" if here and ":" in here[0].host else here[0].host if here else "HOST"
     lines = [
-        f"  relay    {address} by UDP and TCP",
+        f"  relay    {address} by {by_tcp}",
         f"  id       {peer_id}",
         f"  gives    {format_bytes(limits.node_bytes_per_s)}/s to each of {limits.nodes} nodes, "
         f"{format_bytes(limits.total_bytes_per_s)}/s in all",

@@ -18,7 +18,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
-from gridnode.core.relays import is_virtual
+from gridnode.core.relays import is_peer_address, is_virtual
 from gridnode.errors import ConnectionClosed, GridError, ProtocolError
 from gridnode.net.carrier import Carrier
 from gridnode.net.framed_stream import FramedStream
@@ -257,9 +257,14 @@ class Endpoint:
         if connection is not None:
             self._deliver(connection, data, source)
         elif self._is_acceptable(data, connection_id) and self._limit.allows(
-            from_socket_address(source).host, now=now_s()
+            self._stranger(source), now=now_s()
         ):
             self._begin(connection_id, data, source)
+
+    def _stranger(self, source: SocketAddress) -> str:
+        """Return whose handshakes count together with one from `source`."""
+        address = from_socket_address(source)
+        return address.host if is_peer_address(address) else self.real_address(source).host
 
     def _is_acceptable(self, data: bytes, connection_id: bytes) -> bool:
         """Return whether `data` may be the first packet of a connection, and there is room for it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 
+from gridnode.core.relays import is_virtual
+
 # Seconds of the allowed rate that may come at once.
 BURST_S = 2.0
 # Addresses remembered; the one that was quiet for longest is forgotten first. An attacker with more
@@ -35,6 +37,8 @@ class TokenBucket:
 
 def network_of(host: str) -> str:
     """Return what one household or server has: an IPv4 address, or a /64 network of IPv6."""
+    if is_virtual(host):
+        return host  # one peer behind a relay
     ip = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
 from gridnode.net.quic_connection import QuicConnection
 from gridnode.net.transport import Stream
+from gridnode.net.tunnel import open_tunnel
 from gridnode.net.virtual_peer import RelayRoute
 from gridnode.wire.codec import encode_message
 from gridnode.wire.relay_messages import (
@@ -33,6 +35,8 @@ logger = logging.getLogger("gridnode.net.relay")
 # Five lost packets: UDP that does not get through must not cost much before TCP is tried.
 UDP_TIMEOUT_S = 1.5
 ANSWER_TIMEOUT_S = 5.0
+# How often a node that uses TCP looks whether UDP gets through.
+UDP_RETEST_S = 60.0
 MIN_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 # How often to ask who else is there: at once, and while this node is alone.
@@ -119,15 +123,27 @@ class RelayLink:
             await asyncio.sleep(backoff_s)
 
     async def _register_once(self) -> None:
-        """Register, and return or raise when that has ended."""
-        connection = await self._connect()
+        """Register by UDP, or else by TCP, and raise when that has ended."""
+        try:
+            connection = await self._connect_by_udp()
+        except PeerLost as exc:
+            logger.info("relay %s does not answer by UDP: %s", self.relay.place, exc)
+            await self._register_by_tcp()
+        else:
+            await self._register(connection)
+
+    async def _register(self, connection: QuicConnection) -> None:
+        """Register, and raise when that has ended."""
         try:
             stream = await connection.open_stream()
             await stream.send(encode_message(Register(swarm=self._tag())))
             await self._take_answer(stream)
             self._connection = connection
+            by_tcp = connection.path is PathKind.WEBSOCKET
             self.route = self._router.add_relay(
-                connection.peer_id, connection.current_destination, PathKind.RELAY
+                connection.peer_id,
+                connection.current_destination,
+                PathKind.WEBSOCKET if by_tcp else PathKind.RELAY,
             )
             self.problem = ""
             logger.info("registered with relay %s at %s", short(connection.peer_id), connection.address)
@@ -146,9 +162,36 @@ class RelayLink:
             await connection.aclose()
             self._on_change()
 
-    async def _connect(self) -> QuicConnection:
+    async def _connect_by_udp(self) -> QuicConnection:
         address = await resolve(self.relay)
         return await self._transport.dial_relay(address, peer_id=self.relay.peer_id, timeout_s=UDP_TIMEOUT_S)
+
+    async def _register_by_tcp(self) -> None:
+        """Register through a WebSocket, until UDP works again."""
+        tunnel = await open_tunnel(await resolve(self.relay), self._transport.endpoint)
+        async with asyncio.TaskGroup() as group:
+            carrying = group.create_task(tunnel.run(), name="tunnel")
+            watching: asyncio.Task[None] | None = None
+            try:
+                connection = await self._transport.dial_relay(
+                    tunnel.address, peer_id=self.relay.peer_id, timeout_s=ANSWER_TIMEOUT_S
+                )
+                watching = group.create_task(self._wait_udp(connection), name="udp again")
+                carrying.add_done_callback(lambda _: connection.close(PeerLost("the WebSocket closed")))
+                await self._register(connection)
+            finally:
+                carrying.cancel()
+                if watching is not None:
+                    watching.cancel()
+
+    async def _wait_udp(self, connection: QuicConnection) -> None:
+        """Close `connection`, which goes by TCP, once the relay answers by UDP."""
+        while True:
+            await asyncio.sleep(UDP_RETEST_S)
+            with contextlib.suppress(GridError):
+                await (await self._connect_by_udp()).aclose()
+                connection.close(PeerLost("UDP gets through again"))
+                return
 
     async def _take_answer(self, stream: Stream) -> None:
         try:

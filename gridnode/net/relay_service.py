@@ -16,6 +16,7 @@ from gridnode.net.quic_connection import RELAY_ALPN, QuicConnection
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.relay_limits import RelayLimits
 from gridnode.net.relay_server import RelayServer
+from gridnode.net.tunnel import TunnelServer
 from gridnode.wire.relay_messages import Register, decode_relay_message
 
 logger = logging.getLogger("gridnode.net.relay")
@@ -40,6 +41,9 @@ class RelayService:
             identity, listen, settings=settings, protocols=(RELAY_ALPN,), has_lanes=False
         )
         self.server = RelayServer(self._transport.endpoint, limits)
+        self._tunnels = TunnelServer(
+            identity, self._transport.endpoint, Address(listen.host, self._transport.address.port), limits
+        )
         self._router = PathRouter(self._transport.endpoint, identity.peer_id, server=self.server)
 
     @property
@@ -47,10 +51,16 @@ class RelayService:
         """Where it listens, with the real port."""
         return self._transport.address
 
+    @property
+    def has_tunnels(self) -> bool:
+        """Whether it takes WebSockets too."""
+        return self._tunnels.is_listening
+
     async def run(self) -> None:
         """Serve nodes until cancelled; then close every connection and the ports."""
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._tunnels.run(), name="tunnels")
                 while True:
                     connection = await self._transport.accept_relay_client()
                     group.create_task(self._serve(connection), name=f"relay {short(connection.peer_id)}")

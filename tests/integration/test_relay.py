@@ -75,6 +75,10 @@ class Client:
         await link.wait_settled()
         return link
 
+    def lose_udp(self) -> None:
+        """Let no UDP out any more."""
+        self.transport.endpoint._socket.send = lambda datagrams: None  # type: ignore[method-assign]
+
     async def dial(self, other: Client) -> Connection:
         peer = self.router.peer(other.transport.peer_id)
         for route, kind in self.router.relays:
@@ -189,6 +193,29 @@ def test_a_connection_outlives_the_relay_that_it_began_on() -> None:
             await until(lambda: a.links[0].route is None and b.links[0].route is None)
             await stream.send(Frame(0x10, {"n": 2}))
             assert (await other.receive() or Frame(0)).header == {"n": 2}
+
+    run(main)
+
+
+def test_where_udp_is_blocked_packets_go_through_a_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with relaying() as (_, address), clients(2) as (a, b):
+            await b.register(address)
+            monkeypatch.setattr("gridnode.net.relay_link.UDP_TIMEOUT_S", 0.1)
+            a.lose_udp()
+            link = await a.register(address)
+            assert link.observed is None, "what TCP is seen as is of no use"
+            near = await a.dial(b)
+            far = await b.transport.accept()
+            assert near.path is PathKind.WEBSOCKET
+            assert far.path is PathKind.RELAY
+            assert near.address == address
+            stream = await near.open_stream()
+            data = bytes(1_000_000)
+            await stream.send(Frame(0x10, {}, data))
+            received = await (await far.accept_stream()).receive()
+            assert received is not None
+            assert len(received.body) == len(data)
 
     run(main)
 

@@ -40,7 +40,7 @@ class Pair:
         return "\n".join(f"--- {node.host.name}\n{node.log()}" for node in self.nodes)
 
     def answer(self, disturb: Callable[[], None]) -> float:
-        """Ask, disturb after some tokens, check the answer; return the longest time without a token after that."""
+        """Ask, disturb, check the answer; return the longest time without a token behind the disturbance."""
         with self.nodes[0].asking(NUM_TOKENS) as answer:
             tokens = next(answer)
             while len(tokens) < 20:
