@@ -123,3 +123,18 @@ def test_every_pair_of_routers_answers_by_the_best_way_there_is(
     print("asks       serves     routers    first    path      linked  answer  direct")
     print("\n".join(lines))
     assert not wrong
+
+
+def test_where_udp_is_blocked_the_answer_comes_by_a_websocket(
+    internet: Internet, servers: dict[str, RunningNode], tmp_path: Path
+) -> None:
+    for nat in Nat:
+        server = servers[site_name("serve", nat, False)]
+        found = ask(internet, "ask-blocked", server, tmp_path / nat)
+        print(
+            f"{'UDP blocked':<21} {nat:<10} {found['first_path']:<9} {found['path']:<9} "
+            f"{shown(found['linked_s'])} {shown(found['first_token_s'])}",
+            flush=True,
+        )
+        assert found["path"] == "websocket"
+        assert len(found["tokens"]) == 4
