@@ -13,6 +13,7 @@ GridError
 │   ├── RateLimited             too many requests in too short a time
 │   └── WrongSpan               a peer does not serve these blocks (any more)
 ├── KeyRefused                  the door wants a key, another one, or one with another scope
+├── SwarmRefused                a peer belongs to another swarm, or lacks its key
 ├── NotRunning                  no daemon answers on this machine
 ├── AddressInUse                another process holds the port
 ├── ProtocolError               the peer sent nonsense: never retry
@@ -54,6 +55,7 @@ class ErrorCode(StrEnum):
     PEER_REFUSED = "peer_refused"
     PROTOCOL = "protocol"
     RATE_LIMITED = "rate_limited"
+    SWARM_REFUSED = "swarm_refused"
     TIMEOUT = "timeout"
     UNAUTHENTIC = "unauthentic"
     WRONG_MODEL = "wrong_model"
@@ -194,6 +196,12 @@ class KeyRefused(GridError):
     """Raised when the door wants a key, another one, or one with another scope."""
 
     code = ErrorCode.KEY_REFUSED
+
+
+class SwarmRefused(GridError):
+    """Raised when a peer belongs to another swarm, or one of both sides cannot prove that it does not."""
+
+    code = ErrorCode.SWARM_REFUSED
 
 
 class NotRunning(GridError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -94,3 +95,8 @@ def format_seconds(duration_s: float) -> str:
     if duration_s < 7200:
         return f"{duration_s / 60:.0f} min"
     return f"{duration_s / 3600:.0f} h"
+
+
+def format_time(time_s: float) -> str:
+    """Return a time in seconds since 1970 as people of every place read it: `"2026-11-21 10:30 UTC"`."""
+    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%d %H:%M} UTC"

@@ -8,10 +8,10 @@ swarm is found.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,6 +21,10 @@ SWARM_KEY_BYTES = 32
 
 OPAQUE_ID_BYTES = 16
 MAX_SWARM_NAME_CHARACTERS = 64
+# Whoever was away for longer needs a new invitation.
+MAX_GRACE_S = 90 * 86400
+# A thousand years from now.
+MAX_TIME_S = 2**35
 
 Purpose = Literal["lan", "link", "relay"]
 """Who reads an opaque id: everybody on the LAN, who is dialled, or a relay."""
@@ -45,8 +49,7 @@ def opaque_id(name: str, public_key: bytes, *, purpose: Purpose, about: bytes = 
     return hmac.digest(public_key, said, hashlib.sha256)[:OPAQUE_ID_BYTES]
 
 
-# No slots: the public half is computed once.
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SwarmKey:
     """The key of a private swarm, of which there are several while it is being replaced."""
 
@@ -62,16 +65,28 @@ class SwarmKey:
     def __post_init__(self) -> None:
         if len(self.seed) != SWARM_KEY_BYTES:
             raise ValueError(f"a swarm key has {SWARM_KEY_BYTES} bytes, got {len(self.seed)}")
+        if not 0 <= self.made_s < MAX_TIME_S:
+            raise ValueError(f"a swarm key made at {self.made_s} s")
+        if not 0 <= self.older_until_s - self.made_s <= MAX_GRACE_S:
+            raise ValueError(f"older keys are accepted for 0..{MAX_GRACE_S} s beside a new one")
 
-    @cached_property
+    @property
     def public_key(self) -> bytes:
         """The public half."""
-        return self._private_key.public_key().public_bytes_raw()
+        return public_half(self.seed)
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature of `message`."""
-        return self._private_key.sign(message)
+        return sign_with(self.seed, message)
 
-    @cached_property
-    def _private_key(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self.seed)
+
+# Computing it takes a tenth of a millisecond, and every look at a link asks for it.
+@functools.lru_cache(maxsize=64)
+def public_half(seed: bytes) -> bytes:
+    """Return the public half of the Ed25519 key whose private half is `seed`."""
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def sign_with(seed: bytes, message: bytes) -> bytes:
+    """Return the 64-byte Ed25519 signature of `message` by the key whose private half is `seed`."""
+    return Ed25519PrivateKey.from_private_bytes(seed).sign(message)
