@@ -17,6 +17,7 @@ from gridnode.cli.doctor.swarm import SwarmFacts
 from gridnode.config import NodeConfig
 from gridnode.core.addresses import Address
 from gridnode.core.spans import Span
+from gridnode.core.swarm_pass import SwarmPass
 from gridnode.units import GIB, MIB
 
 LISTEN = Address("0.0.0.0", 7338)
@@ -62,7 +63,7 @@ HEALTHY = Facts(
         multicasts=(Attempt(host="192.168.1.7"),),
         platform="linux",
     ),
-    swarm=SwarmFacts(status=None, door_problem="", swarm="home", version="0.1.0", visits=()),
+    swarm=SwarmFacts(status=None, door_problem="", swarm=SwarmPass(name="home"), version="0.1.0", visits=()),
     model=ModelFacts(
         location="/models/Qwen3",
         name="Qwen3",

@@ -6,10 +6,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement, PeerState, Serving
+from gridnode.core.grants import Use, make_ticket
 from gridnode.core.ids import ModelId, PeerId, SessionId
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
+from gridnode.core.swarm_pass import SwarmProof
+from gridnode.core.swarm_secret import SwarmKey
 from gridnode.errors import ErrorCode
 from gridnode.wire.frames import Frame
 from gridnode.wire.messages import (
@@ -22,9 +25,12 @@ from gridnode.wire.messages import (
     Hello,
     HopTrace,
     Message,
+    NewKey,
     NextHop,
+    OpenNews,
     OpenPush,
     OpenSession,
+    Prove,
     Refused,
     SessionOpened,
     Step,
@@ -94,8 +100,13 @@ STEP = Step(
     history=(1, 2, 3),
     trace=TRACE,
 )
+KEY = SwarmKey(seed=bytes(range(32)), made_s=1_790_000_000, older_until_s=1_790_086_400)
+GRANT = make_ticket(KEY, bytes(32), use=Use.CHAT, until_s=1_790_086_400).grant
 SAMPLES: list[tuple[Message | RelayMessage, bytes]] = [
-    (Hello(protocol=1, version="0.1.0", swarm="home"), b""),
+    (Hello(protocol=1, version="0.1.0", swarm="", swarm_ids=(b"i" * 16,), nonce=b"n" * 32), b""),
+    (Prove(proof=SwarmProof(swarm=b"i" * 16, signature=b"s" * 64, grant=GRANT)), b""),
+    (NewKey(key=KEY), b""),
+    (OpenNews(), b""),
     (
         Announce(announcements=(sign_announcement(ANNOUNCEMENT, _KEY.sign),)),
         b"",

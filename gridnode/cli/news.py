@@ -56,13 +56,16 @@ def banner(status: NodeStatus, doorstep: Doorstep) -> list[str]:
     """Return the first lines, before anything is loaded."""
     name = f" ({printable(status.public_name)})" if status.public_name else ""
     is_local = all(address.host in ("127.0.0.1", "::1") for address in doorstep.reachable)
+    private = " (private)" if status.swarm_is_private else ""
     lines = [
-        f"gridnode {status.version}  node {status.short}{name}  swarm {printable(status.swarm)}",
+        f"gridnode {status.version}  node {status.short}{name}  swarm {printable(status.swarm)}{private}",
         *_door_lines(doorstep),
         f"  listen   {status.listen}  ("
         + (
             "this computer only)"
             if is_local
+            else "who holds an invitation may join: 'gridnode invite' makes one)"
+            if status.swarm_is_private
             else "who is on this network and knows the swarm's name may join)"
         ),
         f"  join     {doorstep.join_command(doorstep.model)}",

@@ -92,7 +92,13 @@ class NodeConfig:
     """Whether to find the nodes of the same swarm on this network, and to be found by them."""
 
     swarm: str = field(default=DEFAULT_SWARM, metadata=key("swarm", "name", flag="--swarm"))
-    """Name of the swarm; nodes of other swarms are refused."""
+    """Name of the swarm; nodes of other swarms are refused. Of a private swarm, its invitation says it."""
+
+    swarm_key_file: Path | None = field(
+        default=None,
+        metadata=key("swarm", "key_file", flag="--swarm-key-file", unset="what 'gridnode join' kept"),
+    )
+    """File with an invitation to a private swarm, for services and containers."""
 
     memory_bytes: int | None = field(
         default=None, metadata=key("limits", "memory", unset="3/4 of what is free at the start")

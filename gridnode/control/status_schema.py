@@ -197,6 +197,8 @@ class NodeStatus:
     short: str
     public_name: str
     swarm: str
+    """Its name."""
+
     state: str
     """`joining`, `online`, `paused`, `leaving`."""
 
@@ -241,6 +243,9 @@ class NodeStatus:
 
     pause: PauseStatus | None = None
     """Why it serves nothing now, if its owner or the circumstances want that."""
+
+    swarm_is_private: bool = False
+    """Whether the swarm has a key, without which nobody takes part or hears of it."""
 
     @property
     def join_address(self) -> str:

@@ -10,6 +10,7 @@ from typing import NewType
 
 PEER_ID_BYTES = 32
 SESSION_ID_BYTES = 16
+MAX_SWARM_NAME_CHARACTERS = 64
 
 PeerId = NewType("PeerId", bytes)
 """A node's Ed25519 public key: 32 bytes (RFC 8032)."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from gridnode.core.grants import SIGNATURE_BYTES, Grant, Ticket, Use, is_granted, is_signed
-from gridnode.core.ids import PeerId
+from gridnode.core.ids import MAX_SWARM_NAME_CHARACTERS, PeerId
 from gridnode.core.swarm_secret import (
-    MAX_SWARM_NAME_CHARACTERS,
     OPAQUE_ID_BYTES,
     Purpose,
     SwarmKey,

@@ -20,7 +20,6 @@ SWARM_KEY_BYTES = 32
 """Of either half of a swarm key."""
 
 OPAQUE_ID_BYTES = 16
-MAX_SWARM_NAME_CHARACTERS = 64
 # Whoever was away for longer needs a new invitation.
 MAX_GRACE_S = 90 * 86400
 # A thousand years from now.

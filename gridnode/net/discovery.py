@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from zeroconf import Error as ZeroconfError
@@ -89,6 +89,7 @@ class LanDiscovery:
 
     Args:
         me: What to announce.
+        also: Fingerprints to follow beside that of `me`: of a swarm whose key is being replaced.
         on_found: Takes the name of an announcement and what it says, at first and after every change.
         on_lost: Takes the name of an announcement that was withdrawn, or not renewed in time.
         ttl_s: How long others believe the announcement if this node vanishes.
@@ -98,12 +99,13 @@ class LanDiscovery:
         self,
         me: LanPeer,
         *,
+        also: Collection[str] = (),
         on_found: Callable[[str, LanPeer], None],
         on_lost: Callable[[str], None],
         ttl_s: int = TTL_S,
         check_interval_s: float = CHECK_INTERVAL_S,
     ) -> None:
-        self._me = me
+        self._followed_swarms = {me.fingerprint, *also}
         self._service = to_service(me, ttl_s=ttl_s)
         self._on_found = on_found
         self._on_lost = on_lost
@@ -193,5 +195,5 @@ class LanDiscovery:
         if not await info.async_request(zeroconf.zeroconf, RESOLVE_TIMEOUT_S * 1000):
             return None
         found = from_service(info)
-        is_ours = found is not None and found.fingerprint == self._me.fingerprint
+        is_ours = found is not None and found.fingerprint in self._followed_swarms
         return found if is_ours else None

@@ -28,19 +28,18 @@ from gridnode.net.transport import Stream
 from gridnode.node.engine_supervisor import EngineSupervisor, StepOutput
 from gridnode.node.links import Links
 from gridnode.node.queue_gauge import QueueGauge
+from gridnode.node.refusal import refuse
 from gridnode.node.uplink import Uplink
 from gridnode.wire.codec import encode_message
 from gridnode.wire.frames import Frame
 from gridnode.wire.messages import (
     MAX_HOPS,
-    MAX_TEXT_CHARACTERS,
     Backward,
     Gradient,
     HopTrace,
     NextHop,
     OpenPush,
     OpenSession,
-    Refused,
     SessionOpened,
     Step,
     StepKind,
@@ -376,15 +375,3 @@ async def _raise_when_lost(stream: Stream) -> None:
     """Raise `PeerLost` once the client dropped its stream: a task group ends with it."""
     await stream.wait_lost()
     raise PeerLost("the client dropped the session")
-
-
-async def refuse(stream: Stream, error: GridError) -> None:
-    """Tell the client why its session ends here, if it can still hear it."""
-    refused = Refused(
-        code=error.reason if isinstance(error, PeerRefused) else error.code,
-        text=str(error)[:MAX_TEXT_CHARACTERS],
-        blamed=PeerId(error.peer_id) if isinstance(error, PeerRefused) else None,
-    )
-    with contextlib.suppress(GridError):
-        await stream.send(encode_message(refused))
-        stream.finish()

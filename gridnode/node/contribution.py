@@ -21,11 +21,12 @@ from gridnode.engine.requests import EngineConfig
 from gridnode.errors import GridError, NoCapacity
 from gridnode.net.transport import Stream
 from gridnode.node.balancer import settle
-from gridnode.node.block_server import BlockServer, refuse
+from gridnode.node.block_server import BlockServer
 from gridnode.node.engine_supervisor import EngineState, EngineSupervisor
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership
 from gridnode.node.pausing import Pausing
+from gridnode.node.refusal import refuse
 from gridnode.node.uplink import Uplink
 from gridnode.wire.messages import Backward, OpenPush, OpenSession, StepKind
 

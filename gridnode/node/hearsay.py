@@ -37,12 +37,16 @@ class Hearsay:
         self._buckets: OrderedDict[PeerId, TokenBucket] = OrderedDict()
 
     async def believe(
-        self, signed: SignedAnnouncement, *, teller: PeerId
+        self, signed: SignedAnnouncement, *, teller: PeerId, may_serve: bool = True
     ) -> tuple[Announcement, float] | None:
         """Return what `teller` brought and its age in seconds, or None if it is to be ignored.
 
         Waits while `teller` brings more than `MAX_ANNOUNCEMENTS_PER_S`, which slows it down. Cancelling is
         safe.
+
+        Args:
+            may_serve: Whether the blocks of `teller` may be used. A guest who may only chat speaks for
+                nobody else either: it could lend its link to somebody who was not invited.
 
         Raises:
             Unauthentic: it is forged.
@@ -58,6 +62,10 @@ class Hearsay:
             return None
         wall_s = self._wall_s()
         is_first_hand = teller == announcement.peer_id
+        if not may_serve and (announcement.serving or not is_first_hand):
+            text = "node %s was invited to chat only, and announces blocks, or other nodes: ignored"
+            logger.log(logging.WARNING if is_first_hand else logging.DEBUG, text, short(teller))
+            return None
         if is_from_the_future(announcement, wall_s=wall_s):
             level = logging.WARNING if is_first_hand else logging.DEBUG
             text = (

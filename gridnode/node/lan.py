@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from zeroconf import Error as ZeroconfError
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, show_peer
-from gridnode.core.swarm_secret import opaque_id
 from gridnode.net.discovery import ID_PREFIX_CHARACTERS, MAX_SERVICE_ADDRESSES, LanDiscovery, LanPeer
 from gridnode.net.interfaces import LocalAddress, local_addresses
 from gridnode.node.lan_links import LanLinks
@@ -28,14 +27,22 @@ class Lan:
 
     Args:
         links: Where connections to peers are made.
-        swarm: Name of the swarm.
+        fingerprints: Returns what the swarm is called on the LAN, newest first: several while its key is
+            being replaced.
         mdns: Whether to announce this node and to look for others.
         on_change: Called when the addresses of this machine have changed.
     """
 
-    def __init__(self, links: Links, *, swarm: str, mdns: bool, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        links: Links,
+        *,
+        fingerprints: Callable[[], Sequence[str]],
+        mdns: bool,
+        on_change: Callable[[], None],
+    ) -> None:
         self._links = links
-        self._swarm = swarm
+        self._fingerprints = fingerprints
         self._mdns = mdns
         self._on_change = on_change
         self._bound = Address("127.0.0.1", 0)
@@ -67,9 +74,12 @@ class Lan:
             self._on_change()
 
     async def _wait_change(self) -> None:
+        called = self._fingerprints()
         # No event that every system has tells of it.
-        while (now := local_addresses(self._bound.host)) == self._locals:  # noqa: ASYNC110
+        while (now := local_addresses(self._bound.host)) == self._locals:
             await asyncio.sleep(LOOK_INTERVAL_S)
+            if self._fingerprints() != called:
+                return
         logger.info("addresses are now %s", ", ".join(local.host for local in now) or "none")
         self._locals = now
         if not now:
@@ -84,9 +94,10 @@ class Lan:
         if not self.is_searching:
             return
         hosts = [local.host for local in self._locals if local.has_multicast]
-        me = _lan_peer(self._links.peer_id, self._swarm, self._bound, hosts)
+        fingerprint, *older = self._fingerprints()
+        me = _lan_peer(self._links.peer_id, fingerprint, self._bound, hosts)
         links = LanLinks(self._links, is_near=self.is_near)
-        discovery = LanDiscovery(me, on_found=links.found, on_lost=links.lost)
+        discovery = LanDiscovery(me, also=older, on_found=links.found, on_lost=links.lost)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(links.run(), name="lan-links")
@@ -97,11 +108,11 @@ class Lan:
             )
 
 
-def _lan_peer(peer_id: PeerId, swarm: str, bound: Address, hosts: list[str]) -> LanPeer:
+def _lan_peer(peer_id: PeerId, fingerprint: str, bound: Address, hosts: list[str]) -> LanPeer:
     # IPv4 first: on a LAN it is what most firewalls let pass.
     ordered = sorted(hosts, key=lambda host: ipaddress.ip_address(host).version)
     return LanPeer(
         id_prefix=show_peer(peer_id)[:ID_PREFIX_CHARACTERS],
-        fingerprint=opaque_id(swarm, b"", purpose="lan").hex(),
+        fingerprint=fingerprint,
         addresses=tuple(Address(host, bound.port) for host in ordered[:MAX_SERVICE_ADDRESSES]),
     )

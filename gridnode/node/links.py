@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
-from gridnode.errors import ConnectionClosed, GridError, PeerLost
+from gridnode.errors import ConnectionClosed, GridError, PeerLost, ProtocolError, SwarmRefused
 from gridnode.net.transport import Connection, Stream, Transport
 
 logger = logging.getLogger("gridnode.node.links")
@@ -16,6 +16,9 @@ logger = logging.getLogger("gridnode.node.links")
 DIAL_TIMEOUT_S = 5.0
 # Two connections may come of a simultaneous dial; more of one peer are of no use.
 MAX_CONNECTIONS_PER_PEER = 4
+# Connections whose peers have not said yet which swarm they belong to: more than come at once when a large
+# swarm meets again. Each lasts some seconds at most.
+MAX_ARRIVING = 256
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
 ConnectionHandler = Callable[[Connection], Awaitable[None]]
@@ -31,6 +34,7 @@ class Links:
         on_stream: Serves one stream that a peer opened; runs in a task of its own.
         on_connection: Accompanies one connection that this node dialled, while it lasts.
         find_way: Returns the virtual address of a peer, if relays lead to it: tried before its addresses.
+        admit: Returns once the peer of a new connection has proven that it belongs to the swarm, or raises.
     """
 
     def __init__(
@@ -39,12 +43,15 @@ class Links:
         *,
         on_stream: StreamHandler,
         on_connection: ConnectionHandler,
+        admit: ConnectionHandler,
         find_way: WayFinder | None = None,
     ) -> None:
         self.peer_id = peer_id
         self._on_stream = on_stream
         self._on_connection = on_connection
         self._find_way = find_way
+        self._admit = admit
+        self._num_arriving = 0
         self._transports: Sequence[Transport] = ()
         self._connections: dict[PeerId, list[Connection]] = {}
         self._attempts: dict[_Target, asyncio.Task[Connection | GridError]] = {}
@@ -84,16 +91,20 @@ class Links:
         """Return a connection to `peer_id`; dial it if there is none. Cancelling is safe.
 
         Raises:
-            PeerLost: it does not answer at any of `addresses`.
+            PeerLost: it does not answer at any of `addresses`, or belongs to another swarm by now.
             Unauthentic: somebody else answers there.
         """
-        return self._linked(peer_id) or await self._dial_once(peer_id, tuple(addresses))
+        try:
+            return self._linked(peer_id) or await self._dial_once(peer_id, tuple(addresses))
+        except SwarmRefused as exc:
+            raise PeerLost(str(exc)) from exc
 
     async def join(self, address: Address) -> Connection:
         """Connect to whoever listens at `address`. Cancelling is safe.
 
         Raises:
             PeerLost: nobody answers.
+            SwarmRefused: a node of another swarm does.
         """
         return await self._dial_once(None, (address,))
 
@@ -131,6 +142,7 @@ class Links:
         for address in addresses:
             try:
                 connection = await transport.dial(address, peer_id=peer_id, timeout_s=DIAL_TIMEOUT_S)
+                await self._let_in(connection)
             except GridError as exc:
                 logger.debug("dial %s: %s", address, exc)
                 lost = exc
@@ -140,8 +152,33 @@ class Links:
         raise lost
 
     async def _accept(self, transport: Transport) -> None:
+        assert self._group is not None
         while True:
-            self._adopt(await transport.accept())
+            connection = await transport.accept()
+            if self._num_arriving < MAX_ARRIVING:
+                self._num_arriving += 1
+                self._group.create_task(self._receive(connection), name="arrival")
+            else:
+                self._group.create_task(connection.aclose(), name="refuse")
+
+    async def _receive(self, connection: Connection) -> None:
+        """Adopt a connection that a peer dialled, if it may come in."""
+        try:
+            await self._let_in(connection)
+            self._adopt(connection)
+        except (SwarmRefused, ProtocolError) as exc:
+            logger.warning("%s", exc)
+        except GridError as exc:
+            logger.debug("%s was not let in: %s", short(connection.peer_id), exc)
+        finally:
+            self._num_arriving -= 1
+
+    async def _let_in(self, connection: Connection) -> None:
+        try:
+            await self._admit(connection)
+        except BaseException:
+            await connection.aclose()
+            raise
 
     def _adopt(self, connection: Connection) -> None:
         assert self._group is not None

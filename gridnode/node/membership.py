@@ -9,25 +9,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gridnode import __version__
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement
 from gridnode.core.ids import PeerId, short
 from gridnode.core.swarm import SwarmState
-from gridnode.errors import GridError, ProtocolError
+from gridnode.errors import GridError
 from gridnode.net.transport import Connection, Stream
 from gridnode.node.hearsay import Hearsay
 from gridnode.node.links import Links
 from gridnode.node.outbox import Outbox
 from gridnode.wire.codec import encode_message
-from gridnode.wire.messages import (
-    PROTOCOL_VERSION,
-    Announce,
-    Hello,
-    SignedAnnouncement,
-    expect_message,
-    understands,
-)
+from gridnode.wire.messages import Announce, OpenNews, SignedAnnouncement, expect_message
 from gridnode.wire.signing import sign_announcement
 
 logger = logging.getLogger("gridnode.node.membership")
@@ -46,7 +38,7 @@ class MembershipConfig:
     """How a node keeps its view of the swarm fresh."""
 
     swarm: str
-    """Name of the swarm; peers of another one are refused."""
+    """Name of the swarm."""
 
     join: tuple[Address, ...] = ()
     """Peers to stay connected to, whether or not they have announced themselves."""
@@ -74,6 +66,7 @@ class Membership:
     Args:
         describe: Returns this node's announcement for a sequence number and a TTL.
         sign: Returns the Ed25519 signature of this node.
+        may_serve: Returns whether the blocks of the peer at the other end of a connection may be used.
         on_change: Called with the view before and after every change of it.
         wall_s: Returns the seconds since 1970.
     """
@@ -85,6 +78,7 @@ class Membership:
         *,
         describe: Callable[[int, float], Announcement],
         sign: Callable[[bytes], bytes],
+        may_serve: Callable[[Connection], bool] = lambda connection: True,
         on_change: Callable[[SwarmState, SwarmState], None] = lambda before, after: None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
@@ -93,6 +87,7 @@ class Membership:
         self._links = links
         self._describe = describe
         self._sign = sign
+        self._may_serve = may_serve
         self._on_change = on_change
         self._wall_s = wall_s
         self._hearsay = Hearsay(config.swarm, wall_s=wall_s)
@@ -141,23 +136,18 @@ class Membership:
         """Exchange news over a connection that this node dialled, while it lasts."""
         stream = await connection.open_stream()
         try:
-            await self._exchange(stream, heard=None)
+            await stream.send(encode_message(OpenNews()))
         except GridError:
             stream.reset()
             raise
-
-    async def welcome(self, stream: Stream, hello: Hello) -> None:
-        """Exchange news with a peer that dialled this node, while the stream lasts."""
-        await self._exchange(stream, heard=hello)
+        await self.exchange(stream)
 
     def forget(self, peer_id: PeerId) -> None:
         """Drop a peer that was seen to be gone, until it announces itself again."""
         self._update(self.swarm.without(peer_id))
 
-    async def _exchange(self, stream: Stream, *, heard: Hello | None) -> None:
-        hello = Hello(protocol=PROTOCOL_VERSION, version=__version__, swarm=self._config.swarm)
-        await stream.send(encode_message(hello))
-        await self._check(heard or expect_message(await stream.receive(), Hello), stream.connection)
+    async def exchange(self, stream: Stream) -> None:
+        """Exchange news with a peer, while the stream lasts."""
         self.announce()  # the peer may have forgotten us since our last announcement
         outbox = Outbox(list(self._signed.values()))
         self._outboxes.add(outbox)
@@ -176,24 +166,6 @@ class Membership:
             self._outboxes.discard(outbox)
             outbox.ended.set()
 
-    async def _check(self, hello: Hello, connection: Connection) -> None:
-        who = f"node {short(connection.peer_id)} at {connection.address}"
-        if not understands(hello.protocol):
-            text = (
-                f"{who} runs gridnode {hello.version} with protocol {hello.protocol}, this one {__version__} "
-                f"with {PROTOCOL_VERSION}; upgrade the older one"
-            )
-        elif hello.swarm != self._config.swarm:
-            text = (
-                f"{who} belongs to swarm {hello.swarm!r}, this one to {self._config.swarm!r}; start both "
-                "with the same --swarm"
-            )
-        else:
-            return
-        logger.warning("%s", text)
-        await connection.aclose()
-        raise ProtocolError(text)
-
     async def _send_news(self, stream: Stream, outbox: Outbox) -> None:
         now = asyncio.get_running_loop().time
         while (news := await outbox.take(now)) is not None:
@@ -206,7 +178,10 @@ class Membership:
                 known = self._signed.get(signed.peer_id)
                 if known and known[0].signature == signed.signature:
                     continue  # most are heard from several neighbours
-                heard = await self._hearsay.believe(signed, teller=stream.connection.peer_id)
+                connection = stream.connection
+                heard = await self._hearsay.believe(
+                    signed, teller=connection.peer_id, may_serve=self._may_serve(connection)
+                )
                 if heard is not None:
                     self._hear(signed, *heard)
 

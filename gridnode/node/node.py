@@ -13,6 +13,7 @@ from dataclasses import replace
 from gridnode import __version__
 from gridnode.config import NodeConfig
 from gridnode.config.settings import live_values
+from gridnode.config.swarm_file import SwarmFile, find_swarm
 from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import History
 from gridnode.control.score_schema import Scored, ScoreRequest
@@ -25,15 +26,23 @@ from gridnode.core.announcements import (
     PeerState,
 )
 from gridnode.core.ids import PeerId, short, show_peer
+from gridnode.core.invitation import Invitation
 from gridnode.core.swarm import SwarmState
-from gridnode.core.swarm_secret import opaque_id
 from gridnode.engine.locate import complete_models
-from gridnode.errors import GridError, ModelLoading, NoCapacity, PeerLost, ProtocolError
+from gridnode.errors import (
+    GridError,
+    ModelLoading,
+    NoCapacity,
+    PeerLost,
+    ProtocolError,
+    SwarmRefused,
+)
 from gridnode.net.identity import load_or_create_identity
 from gridnode.net.interfaces import bind_host, reachable_addresses
 from gridnode.net.memory import MemoryNetwork
 from gridnode.net.quic import QuicTransport
 from gridnode.net.transport import Connection, Stream
+from gridnode.node.admission import Admission
 from gridnode.node.answering import Answering
 from gridnode.node.contribution import Contribution
 from gridnode.node.courtesy import Courtesy
@@ -50,7 +59,16 @@ from gridnode.node.relaying import Relaying
 from gridnode.node.status import SwarmView
 from gridnode.node.text_library import TextLibrary
 from gridnode.node.uplink import Uplink
-from gridnode.wire.messages import Backward, FindText, Hello, OpenPush, OpenSession, StepKind, decode_message
+from gridnode.wire.messages import (
+    Backward,
+    FindText,
+    Hello,
+    OpenNews,
+    OpenPush,
+    OpenSession,
+    StepKind,
+    decode_message,
+)
 from gridnode.wire.relay_messages import is_relay_message
 
 logger = logging.getLogger("gridnode.node")
@@ -59,11 +77,17 @@ HISTORY_FILE = "history.sqlite3"
 
 
 class Node:
-    """One daemon. Implements `gridnode.control.interface.NodeControl`. Run it once, with `run`."""
+    """One daemon. Implements `gridnode.control.interface.NodeControl`. Run it once, with `run`.
 
-    def __init__(self, config: NodeConfig) -> None:
-        self.config = config
+    Args:
+        invitation: What it holds of its swarm; None takes what is kept in its state directory.
+    """
+
+    def __init__(self, config: NodeConfig, invitation: Invitation | None = None) -> None:
+        invitation = invitation or find_swarm(config, {})
+        self.config = config = replace(config, swarm=invitation.swarm.name)
         self.identity = load_or_create_identity(config.state_dir)
+        self._admission = Admission(self.peer_id, invitation, SwarmFile(config.state_dir))
         self._is_gone = False
         self.address = config.listen
         """Where QUIC listens; the real port once `run` has begun."""
@@ -74,6 +98,7 @@ class Node:
             self.peer_id,
             on_stream=self._serve_stream,
             on_connection=self._greet,
+            admit=self._admission.admit,
             find_way=lambda peer_id: self._relaying.find_way(peer_id),
         )
         self._relaying = Relaying(
@@ -81,7 +106,7 @@ class Node:
             self.links,
             relays=config.relay,
             serve_at=config.serve_relay,
-            tag=lambda: opaque_id(config.swarm, b"", purpose="relay").hex(),
+            tag=lambda: self._admission.opaque_ids("relay")[0],
             view=lambda: self.swarm,
             on_homes=lambda: self._membership.announce(),
             on_change=self._note_change,
@@ -95,17 +120,24 @@ class Node:
             on_written=self._note_change,
             clock=time.time,
         )
+        join = tuple(dict.fromkeys((*config.join, *invitation.addresses)))
         self._membership = Membership(
-            MembershipConfig(swarm=config.swarm, join=config.join),
+            MembershipConfig(swarm=config.swarm, join=join),
             self.links,
             describe=self._describe,
             sign=self.identity.sign,
+            may_serve=self._admission.may_serve,
             on_change=self._swarm_changed,
         )
-        self._lan = Lan(self.links, swarm=config.swarm, mdns=config.mdns, on_change=self._moved)
         self._uplink = Uplink(self.peer_id, config.bandwidth_bytes_per_s)
         self._texts = TextLibrary(
             self.peer_id, self.links, swarm=lambda: self._membership.swarm, uplink=self._uplink
+        )
+        self._lan = Lan(
+            self.links,
+            fingerprints=lambda: self._admission.opaque_ids("lan"),
+            mdns=config.mdns,
+            on_change=self._moved,
         )
         self._contribution = Contribution(
             config,
@@ -113,7 +145,7 @@ class Node:
             self.links,
             self._membership,
             uplink=self._uplink,
-            expects_news=lambda: bool(config.join or config.relay) or self._lan.is_searching,
+            expects_news=lambda: bool(join or config.relay) or self._lan.is_searching,
             on_text=self._texts.own,
             on_change=self._engine_changed,
             on_refused=self._recorder.refused,
@@ -184,6 +216,7 @@ class Node:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.links.run([transport, at_home]), name="links")
+                group.create_task(self._admission.run(), name="admission")
                 group.create_task(self._membership.run(), name="membership")
                 group.create_task(self._lan.run(), name="lan")
                 group.create_task(self._relaying.run(), name="relaying")
@@ -212,6 +245,7 @@ class Node:
             short=short(self.peer_id),
             public_name=self.config.public_name,
             swarm=self.config.swarm,
+            swarm_is_private=self._admission.swarm.is_private,
             state=self.state.value,
             uptime_s=time.monotonic() - self._started_at,
             pid=os.getpid(),
@@ -323,6 +357,8 @@ class Node:
             ModelLoading: it begins now.
             NoCapacity: it is here, but this node serves another one.
         """
+        if not self._admission.swarm.may_serve:
+            return
         names = await asyncio.to_thread(complete_models)
         found = next((name for name in names if is_named(name, wanted)), None)
         if found is None:
@@ -396,10 +432,14 @@ class Node:
                 return
             message = decode_message(frame)
             if isinstance(message, Hello):
-                await self._membership.welcome(stream, message)
+                await self._admission.answer(stream, message)
+            elif isinstance(message, OpenNews):
+                await self._membership.exchange(stream)
             elif isinstance(message, FindText):
                 await self._texts.serve(stream, message)
             elif isinstance(message, OpenSession | OpenPush | Backward):
+                if not (isinstance(message, OpenSession) or self._admission.may_serve(stream.connection)):
+                    raise SwarmRefused("a guest who was invited to chat only wants more")
                 await self._contribution.serve_stream(stream, message, frame.body)
             else:
                 raise ProtocolError(f"a stream cannot begin with {type(message).__name__}")

@@ -1,7 +1,8 @@
 """What frames between peers mean.
 
-A stream's first message says what the stream is for: `Hello` (swarm news, both ways), `OpenSession`
-(a client and one hop), `OpenPush` (a hop and the next one). Fields that this version does not know
+A stream's first message says what the stream is for: `Hello` (who belongs to which swarm, the first stream of
+every connection), `OpenNews` (announcements, both ways), `OpenSession` (a client and one hop), `OpenPush` (a
+hop and the next one). Fields that this version does not know
 are ignored, so that protocols N and N-1 interoperate.
 """
 
@@ -15,9 +16,17 @@ from msgspec import Meta
 
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ADDRESSES, MAX_TTL_S
-from gridnode.core.ids import PEER_ID_BYTES, SESSION_ID_BYTES, PeerId, SessionId
+from gridnode.core.ids import (
+    MAX_SWARM_NAME_CHARACTERS,
+    PEER_ID_BYTES,
+    SESSION_ID_BYTES,
+    PeerId,
+    SessionId,
+)
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
+from gridnode.core.swarm_pass import MAX_SWARM_KEYS, NONCE_BYTES, SwarmProof
+from gridnode.core.swarm_secret import OPAQUE_ID_BYTES, SwarmKey
 from gridnode.errors import ErrorCode, ProtocolError
 from gridnode.units import MIB
 from gridnode.wire.codec import MessageCodec, TypedMessage
@@ -44,6 +53,7 @@ MAX_TEXT_FILES = 16
 ShortText = Annotated[str, Meta(max_length=MAX_TEXT_CHARACTERS)]
 PeerIdField = Annotated[PeerId, Meta(min_length=PEER_ID_BYTES, max_length=PEER_ID_BYTES)]
 SessionIdField = Annotated[SessionId, Meta(min_length=SESSION_ID_BYTES, max_length=SESSION_ID_BYTES)]
+OpaqueIdField = Annotated[bytes, Meta(min_length=OPAQUE_ID_BYTES, max_length=OPAQUE_ID_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 Output = Literal["none", "hidden", "normed", "token", "tokens", "logits", "all_logits", "likelihoods"]
@@ -60,6 +70,9 @@ class MessageType(IntEnum):
 
     HELLO = 0x10
     ANNOUNCE = 0x11
+    PROVE = 0x12
+    NEW_KEY = 0x13
+    OPEN_NEWS = 0x14
     OPEN_SESSION = 0x20
     SESSION_OPENED = 0x21
     REFUSED = 0x22
@@ -82,12 +95,42 @@ class StepKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello(TypedMessage):
-    """First message of the news stream of a connection, in both directions."""
+    """First message of a connection, in both directions; of a private swarm it tells nothing to strangers."""
 
     type: ClassVar[int] = MessageType.HELLO
     protocol: Annotated[int, Meta(ge=1, le=1_000_000)]
     version: Annotated[str, Meta(max_length=64)]
-    swarm: Annotated[str, Meta(max_length=64)]
+    swarm: Annotated[str, Meta(max_length=MAX_SWARM_NAME_CHARACTERS)]
+    """Name of a public swarm; empty for a private one."""
+
+    swarm_ids: Annotated[tuple[OpaqueIdField, ...], Meta(max_length=MAX_SWARM_KEYS)] = ()
+    """Opaque ids of a private swarm, newest first: several while its key is being replaced."""
+
+    nonce: Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
+    """What the other side signs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prove(TypedMessage):
+    """Proves that the sender belongs to the private swarm; who dialled proves first."""
+
+    type: ClassVar[int] = MessageType.PROVE
+    proof: SwarmProof
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey(TypedMessage):
+    """Gives a newer swarm key to a member who has proven the one before it."""
+
+    type: ClassVar[int] = MessageType.NEW_KEY
+    key: SwarmKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenNews(TypedMessage):
+    """First message of a stream of announcements, both ways."""
+
+    type: ClassVar[int] = MessageType.OPEN_NEWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +321,9 @@ class FilePiece(TypedMessage):
 
 Message = (
     Hello
+    | Prove
+    | NewKey
+    | OpenNews
     | Announce
     | OpenSession
     | SessionOpened
@@ -296,6 +342,9 @@ M = TypeVar("M", bound=Message)
 _CODEC: MessageCodec[Message] = MessageCodec(
     (
         Hello,
+        Prove,
+        NewKey,
+        OpenNews,
         Announce,
         OpenSession,
         SessionOpened,

@@ -25,6 +25,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.models import QuantFormat
 from gridnode.core.placement import ENGINE_OVERHEAD_BYTES, block_bytes
 from gridnode.core.spans import Span
+from gridnode.core.swarm_pass import SwarmPass
 from gridnode.engine.block_cache import blocks_dir
 from gridnode.engine.locate import open_checkpoint
 from gridnode.net.identity import IDENTITY_FILE, load_or_create_identity
@@ -205,18 +206,20 @@ def test_a_real_swarm_is_called_on(
             wrong = failure(diagnose(await examine(replace(joining, swarm="elsewhere"))))
             assert "belongs to swarm 'home', this node to 'elsewhere'" in wrong.measured
 
-            monkeypatch.setattr("gridnode.node.membership.__version__", "0.9.9")
+            monkeypatch.setattr("gridnode.node.handshake.__version__", "0.9.9")
             skew = said(diagnose(await examine(joining)), "versions")
             assert skew.state is State.WARN
             assert "others run 0.9.9" in skew.measured
-            monkeypatch.setattr("gridnode.node.membership.PROTOCOL_VERSION", PROTOCOL_VERSION + 2)
+            monkeypatch.setattr("gridnode.node.handshake.PROTOCOL_VERSION", PROTOCOL_VERSION + 2)
             foreign = failure(diagnose(await examine(joining)))
             assert foreign.check == "versions"
             assert f"others speak protocol {PROTOCOL_VERSION + 2}" in foreign.measured
             assert foreign.mend == "pipx upgrade gridnode"
 
     async def clock_is_an_hour_off(found: Facts, address: Address) -> None:
-        visit = await call_on(address, swarm="home", is_joined=True, wall_s=lambda: time.time() - HOUR_S)
+        visit = await call_on(
+            address, swarm=SwarmPass(name="home"), is_joined=True, wall_s=lambda: time.time() - HOUR_S
+        )
         assert visit.clock_offset_s == pytest.approx(HOUR_S, abs=60.0)
         machine = replace(found.machine, clock_offsets_s=(visit.clock_offset_s,))
         clock = failure(diagnose(replace(found, machine=machine)))

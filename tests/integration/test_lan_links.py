@@ -61,7 +61,10 @@ async def node(network: MemoryNetwork, peer_id: PeerId, *, near: str = "192.0.2.
     async def ignore_connection(connection: Connection) -> None:
         await connection.wait_closed()
 
-    own_links = Links(peer_id, on_stream=ignore_stream, on_connection=ignore_connection)
+    async def admit(connection: Connection) -> None:
+        pass
+
+    own_links = Links(peer_id, on_stream=ignore_stream, on_connection=ignore_connection, admit=admit)
     transport = network.transport(peer_id)
     lan = LanLinks(own_links, is_near=lambda address: address.host.startswith(near))
     async with asyncio.TaskGroup() as group:

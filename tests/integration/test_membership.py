@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
+from neighbours import neighbour, telling
 from waiting import until
 
 from gridnode.core.addresses import Address
-from gridnode.core.announcements import Announcement, PeerState
+from gridnode.core.announcements import PeerState
 from gridnode.core.ids import PeerId
+from gridnode.core.swarm_pass import SwarmPass
 from gridnode.errors import PeerLost
-from gridnode.net.identity import Identity
 from gridnode.net.memory import LinkQuality, MemoryNetwork
-from gridnode.net.transport import Connection, Stream
 from gridnode.node import links
-from gridnode.node.links import Links
-from gridnode.node.membership import Membership, MembershipConfig
-from gridnode.wire.codec import encode_message
 from gridnode.wire.messages import (
     PROTOCOL_VERSION,
-    Announce,
-    Hello,
-    SignedAnnouncement,
-    expect_message,
 )
 
 
@@ -34,67 +25,6 @@ from gridnode.wire.messages import (
 def impatient_dials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody answers late in memory."""
     monkeypatch.setattr(links, "DIAL_TIMEOUT_S", 0.1)
-
-
-@dataclass
-class Neighbour:
-    """A node that only keeps up with the swarm."""
-
-    identity: Identity
-    links: Links
-    membership: Membership
-    address: Address
-    state: PeerState = PeerState.ONLINE
-
-    @property
-    def peer_id(self) -> PeerId:
-        return self.identity.peer_id
-
-    def knows(self, *others: Neighbour) -> Callable[[object], bool]:
-        wanted = {other.peer_id for other in others} | {self.peer_id}
-        return lambda _: self.membership.swarm.peers.keys() == wanted
-
-
-@asynccontextmanager
-async def neighbour(
-    network: MemoryNetwork, *, join: tuple[Address, ...] = (), swarm: str = "home", ttl_s: float = 90.0
-) -> AsyncIterator[Neighbour]:
-    identity = Identity.generate()
-    transport = network.transport(identity.peer_id)
-    node: Neighbour
-
-    async def greet(connection: Connection) -> None:
-        if connection.peer_id != identity.peer_id:
-            await node.membership.greet(connection)
-
-    async def serve(stream: Stream) -> None:
-        await node.membership.welcome(stream, expect_message(await stream.receive(), Hello))
-
-    def describe(sequence: int, ttl_s: float) -> Announcement:
-        return Announcement(
-            peer_id=identity.peer_id,
-            sequence=sequence,
-            ttl_s=ttl_s,
-            state=node.state,
-            swarm=swarm,
-            addresses=(transport.address,),
-        )
-
-    own_links = Links(identity.peer_id, on_stream=serve, on_connection=greet)
-    config = MembershipConfig(
-        swarm=swarm, join=join, announce_interval_s=ttl_s / 3, announcement_ttl_s=ttl_s, mesh_interval_s=0.02
-    )
-    membership = Membership(config, own_links, describe=describe, sign=identity.sign)
-    node = Neighbour(identity, own_links, membership, transport.address)
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(own_links.run([transport]))
-        keeping = group.create_task(membership.run())
-        await asyncio.sleep(0)  # both begin
-        try:
-            yield node
-        finally:
-            keeping.cancel()
-            running.cancel()
 
 
 def test_three_nodes_know_each_other_through_the_one_they_joined() -> None:
@@ -158,23 +88,6 @@ def test_a_goodbye_is_over_when_it_was_heard() -> None:
             assert a.membership.swarm.peers.keys() == {a.peer_id}
 
     asyncio.run(scenario())
-
-
-@asynccontextmanager
-async def telling(
-    network: MemoryNetwork, listener: Neighbour, *, protocol: int = PROTOCOL_VERSION
-) -> AsyncIterator[Callable[..., Awaitable[None]]]:
-    """Yield a function with which a rogue peer tells `listener` signed announcements."""
-    transport = network.transport(Identity.generate().peer_id)
-    connection = await transport.dial(listener.address, peer_id=listener.peer_id, timeout_s=1)
-    stream = await connection.open_stream()
-    await stream.send(encode_message(Hello(protocol=protocol, version="rogue", swarm="home")))
-
-    async def tell(*announcements: SignedAnnouncement) -> None:
-        await stream.send(encode_message(Announce(announcements=announcements)))
-
-    yield tell
-    await transport.aclose()
 
 
 def test_what_was_said_before_a_goodbye_is_not_believed_again() -> None:
@@ -261,8 +174,8 @@ def test_swarms_of_other_names_do_not_mix(caplog: pytest.LogCaptureFixture) -> N
     async def scenario() -> None:
         network = MemoryNetwork()
         async with (
-            neighbour(network, swarm="home") as a,
-            neighbour(network, swarm="lab", join=(a.address,)) as b,
+            neighbour(network, swarm=SwarmPass(name="home")) as a,
+            neighbour(network, swarm=SwarmPass(name="lab"), join=(a.address,)) as b,
             asyncio.timeout(10),
         ):
             await until(lambda: "belongs to swarm" in caplog.text)

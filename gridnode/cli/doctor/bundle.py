@@ -84,7 +84,7 @@ def known_secrets(facts: Facts, environ: Mapping[str, str]) -> dict[str, list[st
     config, status = facts.config, facts.swarm.status
     heard = [announcement for visit in facts.swarm.visits for announcement in visit.announcements]
     peers = status.peers if status else ()
-    swarms = {config.swarm, facts.swarm.swarm, *(visit.swarm for visit in facts.swarm.visits)}
+    swarms = {config.swarm, facts.swarm.swarm.name, *(visit.swarm for visit in facts.swarm.visits)}
     host = socket.gethostname()
     return {
         "name": [
@@ -92,7 +92,7 @@ def known_secrets(facts: Facts, environ: Mapping[str, str]) -> dict[str, list[st
             *(announcement.public_name for announcement in heard),
             *(peer.public_name for peer in peers),
         ],
-        "swarm": sorted(swarms - {DEFAULT_SWARM}),
+        "swarm": sorted(swarms - {DEFAULT_SWARM, ""}),
         "node": [peer.short for peer in peers],
         "host": [
             *(name for name in (host, host.partition(".")[0]) if name != "localhost"),

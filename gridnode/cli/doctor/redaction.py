@@ -9,8 +9,11 @@ from typing import Any
 
 # Shorter ones stand inside of ordinary words: they are replaced where they stand alone.
 _MIN_PART_CHARACTERS = 4
-# Keys of gridnode and of the Hub; private keys in PEM.
-_KEY = r"\bgn-[a-z2-7]{8,}|\bhf_\w{8,}|-----BEGIN [A-Z ]+-----[^!]*?(?:-----END [A-Z ]+-----|\Z)"
+# Keys of gridnode and of the Hub, invitations; private keys in PEM.
+_KEY = (
+    r"\bgridnode://\S+|\bgn-[a-z2-7]{8,}|\bhf_\w{8,}"
+    r"|-----BEGIN [A-Z ]+-----[^!]*?(?:-----END [A-Z ]+-----|\Z)"
+)
 _MAIL = r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
 _HARDWARE = r"\b(?i:[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5})\b"
 # Peer ids: whole, as mDNS and as logs cut them. Eight letters without a digit could be any word, unless the

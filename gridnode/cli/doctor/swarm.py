@@ -13,6 +13,8 @@ from gridnode.core.addresses import Address
 from gridnode.core.announcements import Announcement
 from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
+from gridnode.core.swarm_pass import SwarmPass
+from gridnode.units import format_time
 from gridnode.wire.messages import PROTOCOL_VERSION, understands
 
 _finding = partial(Finding, group=Group.SWARM)
@@ -32,6 +34,11 @@ class Visit:
     version: str = ""
     protocol: int = PROTOCOL_VERSION
     swarm: str = ""
+    """Its name, if it is public."""
+
+    refusal: str = ""
+    """Why one side does not let the other in, if it answered."""
+
     announcements: tuple[Announcement, ...] = ()
     """What it knows of itself and others."""
 
@@ -52,8 +59,11 @@ class SwarmFacts:
     needs_key: bool = False
     """Whether that is for want of the right key."""
 
-    swarm: str
-    """The name that nodes must have."""
+    swarm: SwarmPass
+    """What nodes must hold."""
+
+    key_problem: str = ""
+    """Why what this computer holds of it cannot be used."""
 
     version: str
     """Of this gridnode."""
@@ -65,7 +75,7 @@ class SwarmFacts:
         state = SwarmState()
         for visit in self.visits:
             for announcement in visit.announcements:
-                if announcement.swarm == self.swarm:
+                if announcement.swarm == self.swarm.name:
                     state = state.apply(announcement, now=0.0)
         return state
 
@@ -73,6 +83,7 @@ class SwarmFacts:
 def swarm_findings(facts: SwarmFacts) -> Iterator[Finding]:
     """Yield what is to be said of the swarm."""
     yield _node(facts)
+    yield from _key(facts)
     yield from _joined(facts)
     yield from _peers(facts)
     yield _versions(facts)
@@ -99,21 +110,49 @@ def _node(facts: SwarmFacts) -> Finding:
     )
 
 
+def _key(facts: SwarmFacts) -> Iterator[Finding]:
+    check, swarm = "swarm key", facts.swarm
+    if facts.key_problem:
+        mend = "gridnode join -  # with what 'gridnode invite' prints on another node"
+        yield _finding(check=check, state=State.FAIL, measured=facts.key_problem, mend=mend)
+    elif swarm.ticket:
+        use = "to serve blocks" if swarm.may_serve else "to chat only"
+        until = format_time(swarm.ticket.grant.until_s)
+        measured = f"this node is invited to the private swarm {swarm.name!r} {use}, until {until}"
+        yield _finding(check=check, state=State.OK, measured=measured)
+    elif swarm.keys:
+        made = format_time(swarm.keys[0].made_s)
+        measured = f"this node is a member of the private swarm {swarm.name!r}; its key was made at {made}"
+        yield _finding(check=check, state=State.OK, measured=measured)
+    if facts.status and facts.status.swarm_is_private != swarm.is_private and not facts.key_problem:
+        measured = "the node that runs here has not taken over what changed since it started"
+        mend = "gridnode down && gridnode up"
+        yield _finding(check=check, state=State.WARN, measured=measured, mend=mend)
+
+
 def _joined(facts: SwarmFacts) -> Iterator[Finding]:
     joined = [visit for visit in facts.visits if visit.is_joined]
-    is_alone = all(visit.problem or visit.swarm != facts.swarm for visit in joined)
+    is_alone = all(visit.problem or visit.refusal for visit in joined)
     for visit in joined:
         if visit.problem:
             # Others of the list lead into the swarm as well.
             state = State.FAIL if is_alone else State.WARN
             mend = f"gridnode doctor network  # at {visit.address.host}"
             yield _finding(check="join", state=state, measured=visit.problem, mend=mend)
-        elif visit.swarm != facts.swarm:
+        elif visit.refusal and visit.swarm and not facts.swarm.is_private:
             yield _finding(
                 check="join",
                 state=State.FAIL,
-                measured=f"{visit.address} belongs to swarm {visit.swarm!r}, this node to {facts.swarm!r}",
+                measured=f"{visit.address} belongs to swarm {visit.swarm!r}, "
+                f"this node to {facts.swarm.name!r}",
                 mend=f"gridnode config set swarm.name {visit.swarm!r}",
+            )
+        elif visit.refusal:
+            yield _finding(
+                check="swarm key",
+                state=State.FAIL,
+                measured=f"wrong key: {visit.refusal}",
+                mend="gridnode join -  # with what 'gridnode invite' prints there",
             )
         else:
             measured = f"{visit.address} answers, and knows {len(visit.announcements)} nodes"

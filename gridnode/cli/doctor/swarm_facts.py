@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 
 from gridnode import __version__
 from gridnode.cli.doctor.swarm import SwarmFacts, Visit
 from gridnode.config import NodeConfig
+from gridnode.config.swarm_file import find_swarm
 from gridnode.control.client import ControlClient
 from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode.core.addresses import Address, is_loopback, parse_address
 from gridnode.core.announcements import Announcement
 from gridnode.core.ids import PeerId
-from gridnode.errors import GridError, KeyRefused, NotRunning
+from gridnode.core.swarm_pass import SwarmPass
+from gridnode.errors import BadInput, GridError, KeyRefused, NotRunning, ProtocolError, SwarmRefused
 from gridnode.net.identity import Identity
 from gridnode.net.quic import QuicTransport
 from gridnode.net.transport import Connection, Stream
+from gridnode.node.handshake import Handshake
 from gridnode.wire.codec import encode_message
-from gridnode.wire.messages import PROTOCOL_VERSION, Announce, Hello, expect_message, understands
+from gridnode.wire.messages import Announce, Hello, OpenNews, expect_message
 from gridnode.wire.signing import verify_announcement
 
 # Peers beyond those of the configuration: enough to tell a wrong clock of theirs from one of ours.
@@ -47,11 +51,14 @@ async def call_on_swarm(
     config: NodeConfig, status: NodeStatus | None, door_error: GridError | None
 ) -> SwarmFacts:
     """Return what the nodes of the configuration, and peers of the running node, say of themselves."""
-    swarm = status.swarm if status else config.swarm
+    swarm, addresses, key_problem = _find(config)
+    if status and status.swarm != swarm.name:
+        swarm = SwarmPass(name=status.swarm)  # which it was told by flags
+    joined = tuple(dict.fromkeys((*config.join, *addresses)))
     known = [parse_address(peer.address) for peer in status.peers if _is_near(peer)] if status else []
-    others = [address for address in known if address not in config.join][:_MAX_PEERS]
+    others = [address for address in known if address not in joined][:_MAX_PEERS]
     visits = await asyncio.gather(
-        *(call_on(address, swarm=swarm, is_joined=True) for address in config.join),
+        *(call_on(address, swarm=swarm, is_joined=True) for address in joined),
         *(call_on(address, swarm=swarm, is_joined=False) for address in others),
     )
     return SwarmFacts(
@@ -59,9 +66,19 @@ async def call_on_swarm(
         door_problem=str(door_error or ""),
         needs_key=isinstance(door_error, KeyRefused),
         swarm=swarm,
+        key_problem=key_problem,
         version=__version__,
         visits=tuple(visits),
     )
+
+
+def _find(config: NodeConfig) -> tuple[SwarmPass, tuple[Address, ...], str]:
+    """Return what this computer holds of its swarm, where its nodes are, and why that cannot be used."""
+    try:
+        found = find_swarm(config, os.environ)
+    except BadInput as exc:
+        return SwarmPass(name=config.swarm), (), str(exc)
+    return found.swarm, found.addresses, ""
 
 
 def _is_near(peer: PeerStatus) -> bool:
@@ -69,7 +86,7 @@ def _is_near(peer: PeerStatus) -> bool:
 
 
 async def call_on(
-    address: Address, *, swarm: str, is_joined: bool, wall_s: Callable[[], float] = time.time
+    address: Address, *, swarm: SwarmPass, is_joined: bool, wall_s: Callable[[], float] = time.time
 ) -> Visit:
     """Return what the node at `address` says. Cancelling is safe.
 
@@ -80,12 +97,13 @@ async def call_on(
     wildcard = "::" if ":" in address.host else "0.0.0.0"
     bind = Address("127.0.0.1" if is_loopback(address) and wildcard == "0.0.0.0" else wildcard, 0)
     try:
-        transport = QuicTransport(Identity.generate(), bind)
+        identity = Identity.generate()
+        transport = QuicTransport(identity, bind)
     except GridError as exc:
         return Visit(address=address, is_joined=is_joined, problem=str(exc))
     try:
         connection = await transport.dial(address, peer_id=None, timeout_s=_DIAL_TIMEOUT_S)
-        hello, heard = await _converse(connection, swarm, wall_s)
+        hello, refusal, heard = await _converse(connection, swarm, identity.peer_id, wall_s)
     except GridError as exc:
         return Visit(address=address, is_joined=is_joined, problem=str(exc))
     finally:
@@ -96,19 +114,27 @@ async def call_on(
         version=hello.version,
         protocol=hello.protocol,
         swarm=hello.swarm,
+        refusal=refusal,
         announcements=tuple(announcement for announcement, _ in heard),
         clock_offset_s=_clock_offset_s(heard, connection.peer_id),
     )
 
 
 async def _converse(
-    connection: Connection, swarm: str, wall_s: Callable[[], float]
-) -> tuple[Hello, list[_Heard]]:
+    connection: Connection, swarm: SwarmPass, me: PeerId, wall_s: Callable[[], float]
+) -> tuple[Hello, str, list[_Heard]]:
+    """Return how a node greets, why one side refuses the other, if it does, and what is told else."""
+    handshake = Handshake(await connection.open_stream(), swarm, me=me, now_s=wall_s())
+    hello = await handshake.greet()
+    try:
+        await handshake.prove(hello)
+    except SwarmRefused as exc:
+        return hello, str(exc), []
+    except ProtocolError:
+        return hello, "", []  # the check of the versions tells
     stream = await connection.open_stream()
-    await stream.send(encode_message(Hello(protocol=PROTOCOL_VERSION, version=__version__, swarm=swarm)))
-    hello = expect_message(await stream.receive(), Hello)
-    talks = hello.swarm == swarm and understands(hello.protocol)
-    return hello, await _hear(stream, wall_s) if talks else []
+    await stream.send(encode_message(OpenNews()))
+    return hello, "", await _hear(stream, wall_s)
 
 
 async def _hear(stream: Stream, wall_s: Callable[[], float]) -> list[_Heard]:

@@ -24,6 +24,7 @@ from gridnode.cli.doctor.swarm import Visit
 from gridnode.config.layers import Given, merge, to_node_config
 from gridnode.control.keys import new_secret
 from gridnode.core.addresses import Address
+from gridnode.core.swarm_pass import SwarmPass
 from gridnode.errors import BadInput
 from gridnode.logs import LOG_FILE, JsonFormatter
 
@@ -84,7 +85,7 @@ def test_no_secret_is_in_a_bundle(
         config=to_node_config(values),
         swarm=replace(
             HEALTHY.swarm,
-            swarm=swarm,
+            swarm=SwarmPass(name=swarm),
             visits=visits,
             status=replace(STATUS, public_name=name, swarm=swarm, peers=(STATUS.peers[0], stranger)),
         ),

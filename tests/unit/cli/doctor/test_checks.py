@@ -102,7 +102,13 @@ def test_a_healthy_computer_is_ready() -> None:
             "open ",
         ),
         ("swarm", {"visits": (visit(problem="nobody answers"),)}, "join", "nobody answers", "# at 192.0.2.7"),
-        ("swarm", {"visits": (visit(swarm="work"),)}, "join", "'work'", "swarm.name 'work'"),
+        (
+            "swarm",
+            {"visits": (visit(swarm="work", refusal="no"),)},
+            "join",
+            "'work'",
+            "swarm.name 'work'",
+        ),
         ("swarm", {"visits": (visit(protocol=9),)}, "versions", "protocol 9", "upgrade"),
         ("swarm", {"door_problem": "it is silent"}, "node", "it is silent", "gridnode logs"),
         (
