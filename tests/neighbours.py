@@ -20,6 +20,7 @@ from gridnode.net.memory import MemoryNetwork
 from gridnode.net.quic import QuicTransport
 from gridnode.net.transport import Connection, Stream
 from gridnode.node.admission import Admission
+from gridnode.node.handshake import Handshake
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
 from gridnode.wire.codec import encode_message
@@ -119,6 +120,12 @@ async def neighbour(
             keeping.cancel()
             letting_in.cancel()
             running.cancel()
+
+
+async def introduce(connection: Connection, me: PeerId, *, swarm: SwarmPass = HOME) -> None:
+    """Say on a new connection, which `me` dialled, what nodes say first."""
+    handshake = Handshake(await connection.open_stream(), swarm, me=me, now_s=time.time())
+    await handshake.prove(await handshake.greet())
 
 
 @asynccontextmanager

@@ -59,7 +59,7 @@ class SwarmFile:
                     "invite --rotate'"
                 )
             return msgspec.json.decode(data, type=Invitation)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, msgspec.DecodeError, ValueError) as exc:
             raise BadInput(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from neighbours import introduce
 from nodes import LOOPBACK, Swarm, ask, collect, running_swarm
 from waiting import until
 
@@ -149,6 +150,7 @@ def test_a_session_for_other_weights_or_blocks_is_refused_by_the_peer(tiny_llama
             manifest = node.status().models[0].manifest
             stranger = QuicTransport(Identity.generate(), LOOPBACK)
             connection = await stranger.dial(node.address, peer_id=node.peer_id, timeout_s=5)
+            await introduce(connection, stranger.peer_id)
             for opening, code in [
                 (_opening(b"1" * 16, "f" * 64, Span(0, 2)), ErrorCode.WRONG_MODEL),
                 (_opening(b"2" * 16, manifest, Span(0, 3)), ErrorCode.WRONG_SPAN),
@@ -178,6 +180,7 @@ def test_garbage_of_a_peer_ends_its_own_streams_only(tiny_llama: Path) -> None:
             manifest = node.status().models[0].manifest
             stranger = QuicTransport(Identity.generate(), LOOPBACK)
             connection = await stranger.dial(node.address, peer_id=node.peer_id, timeout_s=5)
+            await introduce(connection, stranger.peer_id)
             step = Step(
                 step=0,
                 position=0,
