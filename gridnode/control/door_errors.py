@@ -27,6 +27,7 @@ STATUS_OF: Mapping[ErrorCode, int] = {
     ErrorCode.PEER_LOST: 502,
     ErrorCode.PEER_REFUSED: 502,
     ErrorCode.PROTOCOL: 502,
+    ErrorCode.SWARM_REFUSED: 502,
     ErrorCode.UNAUTHENTIC: 502,
     ErrorCode.WRONG_MODEL: 502,
     ErrorCode.CACHE_FULL: 503,
