@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -27,6 +28,10 @@ MAX_HOST_CHARACTERS = 253
 _VIRTUAL = ipaddress.IPv6Network("fd9c:3a7e:51d4::/48")
 _PEERS, _TUNNELS = 1, 2
 _VIRTUAL_PREFIX = "fd9c:3a7e:51d4:"
+
+
+_NAME = re.compile(rf"[\w.-]{{1,{MAX_HOST_CHARACTERS}}}")
+_PORT = re.compile(r"[0-9]{1,5}")
 
 
 class Relay(NamedTuple):
@@ -63,8 +68,9 @@ def parse_relay(text: str) -> Relay:
         port = rest.removeprefix(":") or port
     elif host.count(":") == 1:
         host, port = host.split(":")
-    is_named = 0 < len(host) <= MAX_HOST_CHARACTERS and (":" not in host or _is_ip(host))
-    if not is_named or not port.isdecimal() or not 0 < int(port) <= 65535 or "/" in host or " " in host:
+    is_bracketed = place.startswith("[")
+    is_named = _is_ip(host) if is_bracketed else bool(_NAME.fullmatch(host))
+    if not is_named or not _PORT.fullmatch(port) or not 0 < int(port) <= 65535:
         raise ValueError(
             f"{text!r} is not a relay; write it like relay.example.org or 192.0.2.7:{DEFAULT_RELAY_PORT}"
         )
