@@ -19,6 +19,7 @@ _EXPORTS = {
     "AutoDistributedModelForCausalLM": "gridnode.api.auto_model",
     "AutoDistributedModelForSequenceClassification": "gridnode.api.auto_model",
     "InferenceSession": "gridnode.api.inference_session",
+    "RouteWishes": "gridnode.core.route_wishes",
     "RemoteBlocks": "gridnode.api.remote_blocks",
     "Swarm": "gridnode.api.swarm",
     "connect": "gridnode.api.swarm",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -16,10 +16,12 @@ from transformers import (
 )
 
 from gridnode.api.client_node import ANY_ADDRESS, ClientNode, local_swarm
-from gridnode.api.local_ends import model_with_ends, put_blocks
-from gridnode.api.remote_blocks import RemoteBlocks, RemoteModel
+from gridnode.api.local_ends import blocks_path, linear_layers, model_with_ends, put_blocks
+from gridnode.api.remote_blocks import RemoteBlocks, route_wishes
+from gridnode.api.remote_model import RemoteModel
 from gridnode.config import DEFAULT_API
 from gridnode.core.addresses import Address, parse_address
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
 from gridnode.core.spans import Span
 from gridnode.engine.locate import open_checkpoint
 
@@ -56,6 +58,8 @@ class AutoDistributedModel:
         dtype: torch.dtype = torch.float32,
         api: Address = DEFAULT_API,
         listen: Address = ANY_ADDRESS,
+        routing: RouteWishes | Mapping[str, Any] = ANYWHERE,
+        adapter: str = "",
         **overrides: Any,
     ) -> Any:
         """Return the model `name` as a `PreTrainedModel` of `transformers`.
@@ -73,12 +77,16 @@ class AutoDistributedModel:
             dtype: Of what is computed here.
             api: Door of the node on this computer.
             listen: Where this process listens for its peers.
+            routing: Which nodes may compute: a `RouteWishes`, or its fields like `{"block": ["Ada"]}`.
+            adapter: Name of a LoRA adapter that nodes of the swarm host.
             overrides: Fields of the model's configuration: `num_labels`, `pad_token_id`, ...
 
         Raises:
             BadCheckpoint: there is no such model.
+            BadInput: the routing cannot be used.
             NoRoute: the swarm does not serve all of its blocks.
         """
+        wishes = route_wishes(routing)
         checkpoint = open_checkpoint(name)
         peers = [join] if isinstance(join, str) else list(join)
         found, found_swarm = asyncio.run(local_swarm(api)) if not peers else ((), "home")
@@ -86,15 +94,22 @@ class AutoDistributedModel:
             join=tuple(map(parse_address, peers)) or found, swarm=swarm or found_swarm, listen=listen
         )
         try:
-            remote = RemoteModel(
-                client=client, model=checkpoint.model_id, num_blocks=checkpoint.facts.num_blocks
-            )
-            client.wait_model(remote.model, remote.num_blocks)
+            client.wait_model(checkpoint.model_id, checkpoint.facts.num_blocks)
             model = model_with_ends(checkpoint, cls._auto_class, dtype, **overrides)
         except BaseException:
             client.close()
             raise
-        _connect(model, remote)
+        remote = RemoteModel(
+            client=client,
+            model=checkpoint.model_id,
+            num_blocks=checkpoint.facts.num_blocks,
+            hidden_size=checkpoint.facts.hidden_size,
+            blocks_path=blocks_path(checkpoint),
+            linear_layers=linear_layers(model),
+        )
+        blocks = RemoteBlocks(remote, Span(0, remote.num_blocks))
+        blocks.routing, blocks.adapter = wishes, adapter
+        _connect(model, blocks)
         return model
 
 
@@ -113,9 +128,8 @@ class AutoDistributedModelForSequenceClassification(AutoDistributedModel):
     _auto_class = AutoModelForSequenceClassification
 
 
-def _connect(model: Any, remote: RemoteModel) -> None:
+def _connect(model: Any, blocks: RemoteBlocks) -> None:
     """Let `model` compute its blocks in the swarm."""
-    blocks = RemoteBlocks(remote, Span(0, remote.num_blocks))
     put_blocks(model, blocks)
 
     def begin_call(module: Any, args: tuple[Any, ...], values: dict[str, Any]) -> None:
@@ -135,4 +149,4 @@ def _connect(model: Any, remote: RemoteModel) -> None:
     model.base_model.register_forward_hook(end_call)
     model.__dict__["blocks"] = blocks  # no child: it has no parameters, and is in the model already
     model.inference_session = blocks.inference_session
-    model.close = remote.client.close
+    model.close = blocks.remote.client.close

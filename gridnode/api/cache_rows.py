@@ -5,32 +5,19 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from gridnode.api.client_node import ClientNode
-from gridnode.core.ids import ModelId
+from gridnode.api.remote_model import RemoteModel
 from gridnode.core.spans import Span
 from gridnode.engine.executor import Array
 from gridnode.errors import BadInput
+from gridnode.node.block_call import BlockCall
 from gridnode.node.hidden_session import HiddenSession
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteModel:
-    """A model of the swarm, and the way to it."""
-
-    client: ClientNode
-    model: ModelId
-    num_blocks: int
-
-    def session(self, span: Span, *, max_tokens: int | None = None) -> HiddenSession:
-        """Return a session through the blocks `span`; see `HiddenSession`."""
-        models = self.client.node.models
-        return HiddenSession(models, self.model, self.num_blocks, span, max_tokens=max_tokens)
 
 
 class CacheRows:
@@ -40,12 +27,13 @@ class CacheRows:
     position, `[batch, 1, positions, 1]`. When the library selects, repeats or cuts rows, it tells us so.
 
     Args:
+        call: The blocks, and what to add to them.
         max_tokens: Positions to lease for each row; None lets them grow.
     """
 
-    def __init__(self, remote: RemoteModel, span: Span, max_tokens: int | None) -> None:
+    def __init__(self, remote: RemoteModel, call: BlockCall, max_tokens: int | None) -> None:
         self._remote = remote
-        self._span = span
+        self._call = call
         self._max_tokens = max_tokens
         self._parts: tuple[Span, ...] = ()
         """Chosen by the first step: all blocks at once, or each alone if what is between them is wanted."""
@@ -88,7 +76,7 @@ class CacheRows:
 
     def fork(self) -> CacheRows:
         """Return rows that go on from the same tokens; their leases begin when they are used."""
-        twin = CacheRows(self._remote, self._span, self._max_tokens)
+        twin = CacheRows(self._remote, self._call, self._max_tokens)
         twin._parts = self._parts
         twin._padding = dict(self._padding)
         twin._next_number = self._next_number
@@ -102,9 +90,10 @@ class CacheRows:
 
     def _choose_parts(self, *, is_each_wanted: bool) -> None:
         if not self._parts:
-            each = tuple(Span(block_index, block_index + 1) for block_index in self._span)
-            self._parts = each if is_each_wanted else (self._span,)
-        elif is_each_wanted and len(self._parts) < len(self._span):
+            whole = self._call.part
+            each = tuple(Span(block_index, block_index + 1) for block_index in whole)
+            self._parts = each if is_each_wanted else (whole,)
+        elif is_each_wanted and len(self._parts) < len(self._call.part):
             raise BadInput(
                 "this cache was begun without hidden states; give output_hidden_states from the first call on"
             )
@@ -113,7 +102,10 @@ class CacheRows:
         numbers = []
         for row in range(batch):
             padding = 0 if attention_mask is None else int((attention_mask[row].cumsum(0) == 0).sum())
-            sessions = tuple(self._remote.session(part, max_tokens=self._max_tokens) for part in self._parts)
+            call = replace(self._call, added=self._call.added.for_rows([row]))
+            sessions = tuple(
+                self._remote.session(call.of(part), max_tokens=self._max_tokens) for part in self._parts
+            )
             numbers.append(self._add(sessions, padding))
         self._keep(numbers)
         return numbers

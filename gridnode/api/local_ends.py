@@ -74,6 +74,21 @@ def layers_of(model: Any) -> nn.ModuleList:
     return next(child for child in model.base_model.children() if isinstance(child, nn.ModuleList))
 
 
+def linear_layers(model: Any) -> dict[str, tuple[int, int]]:
+    """Return the features in and out of every linear layer of a block, by its path in the block."""
+    return {
+        path: (module.in_features, module.out_features)
+        for path, module in layers_of(model)[0].named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def blocks_path(checkpoint: Checkpoint) -> str:
+    """Return where the whole model has its blocks: `model.layers`, `transformer.h`."""
+    name = checkpoint.block_names(0)[0].split(".0.", 1)[0]
+    return name if "." in name else f"transformer.{name}"
+
+
 def put_blocks(model: Any, blocks: nn.Module) -> None:
     """Let `blocks` take the place of all layers."""
     layers = layers_of(model)

@@ -5,41 +5,54 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
-from gridnode.api.cache_rows import (
-    CacheRows,
-    RemoteModel,
-    all_at_once,
-    close_sessions,
-    step_rows,
-    to_values,
-    valid_ranges,
-)
+from gridnode.api.cache_rows import CacheRows, to_values, valid_ranges
 from gridnode.api.inference_session import InferenceSession
+from gridnode.api.remote_model import RemoteModel
+from gridnode.api.whole_rows import backward_rows, forward_rows
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
+from gridnode.core.routing import Aim
 from gridnode.core.spans import Span
+from gridnode.engine.tuned_tensors import Added, block_of_tuned
 from gridnode.errors import BadInput
-from gridnode.node.gradients import backward
+from gridnode.node.block_call import BlockCall
 
-__all__ = ["RemoteBlocks", "RemoteModel"]
+
+class BlockTuning(Protocol):
+    """Something that adds tensors to blocks: prompts, LoRA matrices."""
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return them by name, see `gridnode.engine.tuned_tensors`; gradients reach them."""
+        ...
 
 
 class RemoteBlocks(nn.Module):
     """Consecutive blocks in the swarm: hidden states in, hidden states out. Slices are blocks too.
 
-    Takes the place of the layers of a `transformers` model. Every row of a batch is a session of its own,
-    without its padding, so that rows may differ in length, be reordered by a beam search, and fork.
-    The weights are frozen; gradients reach the hidden states where no cache is used.
+    Takes the place of the layers of a `transformers` model. With a cache every row of a batch is a session
+    of its own, without its padding, so that rows may differ in length, be reordered by a beam search, and
+    fork. The weights are frozen; gradients reach the hidden states, and what is added to the blocks, where
+    no cache is used.
     """
 
     def __init__(self, remote: RemoteModel, span: Span) -> None:
         super().__init__()
         self.remote = remote
         self.span = span
+        self.routing = ANYWHERE
+        """Which nodes may compute."""
+
+        self.adapter = ""
+        """Name of an adapter that the nodes host; only those that have it compute."""
+
+        self.tunings: list[BlockTuning] = []
+        """What else is added to the blocks."""
+
         self.attention_mask: torch.Tensor | None = None
         """`[batch, positions]`, of the call that runs now: which positions are no padding."""
 
@@ -64,7 +77,21 @@ class RemoteBlocks(nn.Module):
         if not chosen or (isinstance(chosen, range) and chosen.step != 1):
             raise IndexError(f"{index} are no consecutive blocks of {len(self)}")
         first = self.span.start + chosen[0]
-        return RemoteBlocks(self.remote, Span(first, first + len(chosen)))
+        part = RemoteBlocks(self.remote, Span(first, first + len(chosen)))
+        part.routing, part.adapter, part.tunings = self.routing, self.adapter, self.tunings
+        return part
+
+    def through(self, **wishes: Any) -> RemoteBlocks:
+        """Return the same blocks, computed by the nodes that `wishes` name; see `RouteWishes`.
+
+        `blocks[:4].through(route=["Ada"])` and `blocks[4:].through(block=["Bo"])` are a path of one's own.
+
+        Raises:
+            BadInput: the wishes are none.
+        """
+        part = self[:]
+        part.routing = route_wishes(wishes)
+        return part
 
     def extra_repr(self) -> str:
         """Return what `repr` shows of it."""
@@ -84,11 +111,12 @@ class RemoteBlocks(nn.Module):
         """
         if past_key_values is None:
             return self._without_cache(hidden_states)
-        if torch.is_grad_enabled() and hidden_states.requires_grad:
+        wanted = (hidden_states, *self._tensors().values())
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in wanted):
             raise BadInput("gradients cannot go through a cache; give use_cache=False")
         rows = self._rows.get(past_key_values)
         if rows is None:
-            rows = self._rows[past_key_values] = CacheRows(self.remote, self.span, None)
+            rows = self._rows[past_key_values] = self._new_rows(None)
         return rows.step(hidden_states, past_key_values, self.attention_mask, self.between)
 
     @contextmanager
@@ -106,7 +134,7 @@ class RemoteBlocks(nn.Module):
         """
         session = resume or InferenceSession(self.__call__, self._twin)
         if resume is None:
-            self._rows[session] = CacheRows(self.remote, self.span, max_length)
+            self._rows[session] = self._new_rows(max_length)
         elif resume not in self._rows:
             raise BadInput("this session belongs to other blocks, or to a model that is closed")
         rows = self._rows[session]
@@ -115,15 +143,35 @@ class RemoteBlocks(nn.Module):
         finally:
             rows.rest()
 
+    def call(self, tensors: dict[str, torch.Tensor], aim: Aim) -> BlockCall:
+        """Return what the swarm is asked with."""
+        added = Added(
+            tensors={name: to_values(tensor) for name, tensor in tensors.items()}, adapter=self.adapter
+        )
+        return self.remote.call(self.span, wishes=self.routing, aim=aim, added=added)
+
+    def _new_rows(self, max_length: int | None) -> CacheRows:
+        return CacheRows(self.remote, self.call(self._tensors(), Aim.LATENCY), max_length)
+
     def _twin(self, session: InferenceSession) -> InferenceSession:
         twin = InferenceSession(self.__call__, self._twin)
         self._rows[twin] = self._rows[session].fork()
         return twin
 
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Return what is added to these blocks."""
+        return {
+            name: tensor
+            for tuning in self.tunings
+            for name, tensor in tuning.tensors().items()
+            if self.span.start <= block_of_tuned(name) < self.span.end
+        }
+
     def _without_cache(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if self.between is None:
+            tensors = self._tensors()
             result: torch.Tensor = _Remote.apply(  # type: ignore[no-untyped-call]
-                hidden_states, self, self.attention_mask
+                hidden_states, self, self.attention_mask, tuple(tensors), *tensors.values()
             )
             return result
         for block in self:
@@ -132,61 +180,53 @@ class RemoteBlocks(nn.Module):
             hidden_states = block(hidden_states)
         return hidden_states
 
-    def gradient_of(
-        self, hidden_states: torch.Tensor, gradient: torch.Tensor, attention_mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return the gradient with respect to `hidden_states`; padding has none.
-
-        Raises:
-            NoCapacity: no nodes with these blocks compute gradients.
-            GridError: the swarm cannot compute it.
-        """
-        remote, valid = self.remote, valid_ranges(attention_mask, *hidden_states.shape[:2])
-        values = to_values(hidden_states)
-        after = to_values(gradient)
-        result = np.zeros_like(values)
-
-        async def row_gradient(row: int, tokens: slice) -> None:
-            result[row : row + 1, tokens] = await backward(
-                remote.client.node.models,
-                remote.model,
-                remote.num_blocks,
-                self.span,
-                values[row : row + 1, tokens],
-                after[row : row + 1, tokens],
-            )
-
-        all_at_once(
-            remote.client,
-            (row_gradient(row, slice(t.start, t.stop)) for row, t in enumerate(valid) if len(t)),
-        )
-        return torch.from_numpy(result).to(dtype=hidden_states.dtype, device=hidden_states.device)
-
-    def run_once(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """Return the hidden states behind the blocks, without cache and without gradients."""
-        valid = valid_ranges(attention_mask, *hidden_states.shape[:2])
-        sessions = [
-            self.remote.session(self.span, max_tokens=len(tokens)) if len(tokens) else None
-            for tokens in valid
-        ]
-        try:
-            return step_rows(self.remote.client, sessions, hidden_states, valid)
-        finally:
-            close_sessions(self.remote.client, sessions)
-
 
 class _Remote(torch.autograd.Function):
-    """The blocks as a function of torch: their weights are frozen, gradients reach the hidden states."""
+    """The blocks as a function of torch, of the hidden states and of what is added to the blocks."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_states: torch.Tensor, blocks: RemoteBlocks, attention_mask: torch.Tensor | None
+        ctx: Any,
+        hidden_states: torch.Tensor,
+        blocks: RemoteBlocks,
+        attention_mask: torch.Tensor | None,
+        names: tuple[str, ...],
+        *tensors: torch.Tensor,
     ) -> torch.Tensor:
         ctx.save_for_backward(hidden_states)
-        ctx.blocks, ctx.attention_mask = blocks, attention_mask
-        return blocks.run_once(hidden_states, attention_mask)
+        ctx.blocks = blocks
+        ctx.call = blocks.call(dict(zip(names, tensors, strict=True)), Aim.THROUGHPUT)
+        ctx.valid = valid_ranges(attention_mask, *hidden_states.shape[:2])
+        result = forward_rows(blocks.remote, ctx.call, to_values(hidden_states), ctx.valid)
+        return _like(hidden_states, result)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         [hidden_states], [gradient] = ctx.saved_tensors, gradients
-        return ctx.blocks.gradient_of(hidden_states, gradient, ctx.attention_mask), None, None
+        of_hidden, of_added = backward_rows(
+            ctx.blocks.remote, ctx.call, to_values(hidden_states), to_values(gradient), ctx.valid
+        )
+        added = [torch.from_numpy(of_added[name]) for name in ctx.call.added.tensors]
+        return _like(hidden_states, of_hidden), None, None, None, *added
+
+
+def route_wishes(wishes: Any) -> RouteWishes:
+    """Return wishes of the route from a mapping, or as they are.
+
+    Raises:
+        BadInput: there are no such wishes, or they contradict each other.
+    """
+    if isinstance(wishes, RouteWishes):
+        return wishes
+    try:
+        named: dict[str, Any] = {
+            name: (value,) if isinstance(value, str) else value if isinstance(value, bool) else tuple(value)
+            for name, value in wishes.items()
+        }
+        return replace(ANYWHERE, **named)
+    except (TypeError, ValueError) as exc:
+        raise BadInput(f"the routing cannot be used: {exc}") from exc
+
+
+def _like(tensor: torch.Tensor, values: Any) -> torch.Tensor:
+    return torch.from_numpy(values).to(dtype=tensor.dtype, device=tensor.device)

@@ -145,9 +145,12 @@ class Engine:
         tuned = unpack_tuned(request.tuning, body[2 * size :])
         result, of_tuned = self._executor.backward(request.span, hidden, gradient, tuned)
         tensor, answer = to_parts(result)
-        answer += b"".join(of_tuned[name].tobytes() for name in tuned)
+        behind = b"".join(of_tuned[name].tobytes() for name in tuned)
         compute_s = time.perf_counter() - started_at
-        return StepAnswer(number=request.number, tensor=tensor, compute_s=compute_s), answer
+        found = StepAnswer(
+            number=request.number, tensor=tensor, behind_bytes=len(behind), compute_s=compute_s
+        )
+        return found, answer + behind
 
     def prepare(self, run: StepRun) -> None:
         """Check a step before its first chunk. The steps before it in its session must have ended.

@@ -216,6 +216,9 @@ class StepAnswer(TypedMessage):
     type: ClassVar[int] = RequestType.STEP_ANSWER
     number: Number
     tensor: TensorHeader
+    behind_bytes: Number = 0
+    """Of the gradients with respect to what was added to the blocks, behind the tensor."""
+
     compute_s: float
     """Seconds in the executor and in sampling."""
 

@@ -7,7 +7,8 @@ positions, `[positions, hidden_size]` or `[batch, positions, hidden_size]`; `7.s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +23,32 @@ PROMPTS = "prompts"
 LORA_A, LORA_B = "lora_A", "lora_B"
 
 TunedTensors = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Added:
+    """What a client adds to blocks: its own tensors, an adapter that the nodes host, or both."""
+
+    tensors: TunedTensors = field(default_factory=dict)
+    adapter: str = ""
+
+    def packed(self, span: Span) -> tuple[Tuning, bytes]:
+        """Return what a message tells the hop with `span`, and the bytes for its body.
+
+        Raises:
+            BadInput: it is more than a message takes.
+        """
+        return pack_tuned(within(self.tensors, span), adapter=self.adapter)
+
+    def for_rows(self, rows: Sequence[int]) -> Added:
+        """Return what is added to some rows of a batch: prompts may differ between rows."""
+        picked = {
+            name: array[list(rows)] if array.ndim == 3 else array for name, array in self.tensors.items()
+        }
+        return replace(self, tensors=picked)
+
+
+NOTHING_ADDED = Added()
 
 
 def block_of_tuned(name: str) -> int:

@@ -183,7 +183,8 @@ class BlockServer:
                 raise WrongSpan(f"blocks {serving.span} are served here, not {request.span}")
             output = await self._engine.backward(request.span, request.each, body, tuning=request.tuning)
             await self._uplink.wait_turn(stream.connection.peer_id, len(output.body))
-            await stream.send(encode_message(Gradient(tensor=output.tensor), output.body))
+            found = Gradient(tensor=output.tensor, behind_bytes=request.tuning.num_bytes)
+            await stream.send(encode_message(found, output.body))
             self.computed_block_tokens += request.each.shape[0] * request.each.shape[1] * len(request.span)
         except PeerLost:
             pass  # nobody waits for it any more

@@ -9,14 +9,14 @@ import math
 
 import numpy as np
 
-from gridnode.core.ids import ModelId, short
-from gridnode.core.route_wishes import ANYWHERE, RouteWishes
-from gridnode.core.routing import Aim, Hop, Route
-from gridnode.core.spans import Span
+from gridnode.core.ids import short
+from gridnode.core.routing import Hop, Route
 from gridnode.engine.arrays import to_array, to_parts
 from gridnode.engine.executor import Array
+from gridnode.engine.tuned_tensors import unpack_tuned
 from gridnode.errors import ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
-from gridnode.node.hidden_session import HiddenSession
+from gridnode.node.block_call import BlockCall
+from gridnode.node.hidden_session import HiddenSession, block_opener
 from gridnode.node.lasting_session import FAILOVER_DEADLINE_S
 from gridnode.node.model_access import ModelAccess
 from gridnode.node.session_opener import is_survivable
@@ -30,43 +30,28 @@ BACKWARD_TIMEOUT_S = 300.0
 
 
 async def backward(
-    models: ModelAccess,
-    model: ModelId,
-    num_blocks: int,
-    part: Span,
-    hidden: Array,
-    gradient: Array,
-    *,
-    wishes: RouteWishes = ANYWHERE,
-) -> Array:
-    """Return the gradient with respect to `hidden`, which went into the blocks `part`.
+    models: ModelAccess, call: BlockCall, hidden: Array, gradient: Array
+) -> tuple[Array, dict[str, Array]]:
+    """Return the gradients with respect to `hidden`, which went into the blocks, and what was added to them.
 
     A hop that is lost is replaced, and everything computed again: the result is the same. If nobody
     serves its blocks, this waits for somebody who does.
 
     Args:
-        hidden: `[1, tokens, hidden_size]`, float32, at the positions from 0 on.
+        hidden: `[batch, tokens, hidden_size]`, float32, at the positions from 0 on.
         gradient: That with respect to what came out, of the same shape.
-        wishes: Which nodes may compute.
 
     Raises:
         NoCapacity: no route has nodes that compute gradients.
         PeerRefused, PeerLost: a hop failed in a way that no other could mend.
     """
-    opener = models.opener(
-        model,
-        num_blocks,
-        max_tokens=hidden.shape[1],
-        part=part,
-        wishes=wishes,
-        aim=Aim.THROUGHPUT,
-    )
+    opener = block_opener(models, call, max_tokens=hidden.shape[1])
     deadline: float | None = None
     last: GridError | None = None
     while True:
         route = await opener.find_route(deadline, last)
         try:
-            return await _along(models, model, num_blocks, route, hidden, gradient, wishes)
+            return await _along(models, call, route, hidden, gradient)
         except (PeerRefused, PeerLost) as exc:
             now = asyncio.get_running_loop().time()
             if not is_survivable(exc) or now >= (deadline or math.inf):
@@ -80,31 +65,28 @@ async def backward(
 
 
 async def _along(
-    models: ModelAccess,
-    model: ModelId,
-    num_blocks: int,
-    route: Route,
-    hidden: Array,
-    gradient: Array,
-    wishes: RouteWishes,
-) -> Array:
+    models: ModelAccess, call: BlockCall, route: Route, hidden: Array, gradient: Array
+) -> tuple[Array, dict[str, Array]]:
     inputs = [hidden]
     for hop in route.hops[:-1]:
-        session = HiddenSession(
-            models, model, num_blocks, hop.span, max_tokens=hidden.shape[1], wishes=wishes, aim=Aim.THROUGHPUT
-        )
+        session = HiddenSession(models, call.of(hop.span), max_tokens=hidden.shape[1])
         async with contextlib.aclosing(session):
             inputs.append(await session.step(inputs[-1]))
+    of_added: dict[str, Array] = {}
     for hop, states in zip(reversed(route.hops), reversed(inputs), strict=True):
-        gradient = await _ask(models, model, hop, states, gradient)
-    return gradient
+        gradient, of_hop = await _ask(models, call, hop, states, gradient)
+        of_added |= of_hop
+    return gradient, of_added
 
 
-async def _ask(models: ModelAccess, model: ModelId, hop: Hop, hidden: Array, gradient: Array) -> Array:
-    """Return the gradient of one hop."""
+async def _ask(
+    models: ModelAccess, call: BlockCall, hop: Hop, hidden: Array, gradient: Array
+) -> tuple[Array, dict[str, Array]]:
+    """Return the gradients of one hop."""
     each, body = to_parts(np.ascontiguousarray(hidden, dtype=np.float32))
     _, behind = to_parts(np.ascontiguousarray(gradient, dtype=np.float32))
-    request = Backward(manifest=model.manifest, span=hop.span, each=each)
+    tuning, tensors = call.added.packed(hop.span)
+    request = Backward(manifest=call.model.manifest, span=hop.span, each=each, tuning=tuning)
     peer = models.view().swarm.peers.get(hop.peer_id)
     try:
         async with asyncio.timeout(BACKWARD_TIMEOUT_S):
@@ -112,7 +94,7 @@ async def _ask(models: ModelAccess, model: ModelId, hop: Hop, hidden: Array, gra
             connection = await models.links.connect(hop.peer_id, addresses)
             stream = await connection.open_lane()
             try:
-                await stream.send(encode_message(request, body + behind))
+                await stream.send(encode_message(request, body + behind + tensors))
                 frame = await stream.receive()
             finally:
                 stream.reset()
@@ -131,10 +113,13 @@ async def _ask(models: ModelAccess, model: ModelId, hop: Hop, hidden: Array, gra
         )
     if not isinstance(answer, Gradient):
         raise ProtocolError(f"{type(answer).__name__} came where Gradient was expected")
-    result = to_array(answer.tensor, frame.body).astype(np.float32)
-    if result.shape != hidden.shape:
-        raise ProtocolError(f"a gradient of shape {result.shape} came where {hidden.shape} was expected")
-    return result
+    if answer.tensor.shape != hidden.shape or len(frame.body) != answer.tensor.num_bytes + len(tensors):
+        raise ProtocolError(
+            f"a gradient of shape {answer.tensor.shape} came where {hidden.shape} was expected"
+        )
+    cut = answer.tensor.num_bytes
+    result = to_array(answer.tensor, memoryview(frame.body)[:cut]).astype(np.float32)
+    return result, unpack_tuned(tuning, memoryview(frame.body)[cut:])
 
 
 def _refused(hop: Hop, error: PeerLost) -> PeerRefused:

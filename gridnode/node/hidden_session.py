@@ -7,13 +7,10 @@ import logging
 
 import numpy as np
 
-from gridnode.core.ids import ModelId
-from gridnode.core.route_wishes import ANYWHERE, RouteWishes
-from gridnode.core.routing import Aim
-from gridnode.core.spans import Span
 from gridnode.engine.arrays import to_array, to_parts
 from gridnode.engine.executor import Array
 from gridnode.errors import BadInput, ContextFull, PeerLost, PeerRefused
+from gridnode.node.block_call import BlockCall
 from gridnode.node.lasting_session import FAILOVER_DEADLINE_S
 from gridnode.node.model_access import ModelAccess
 from gridnode.node.remote_session import RemoteSession
@@ -29,40 +26,24 @@ FIRST_LEASE_TOKENS = 256
 
 
 class HiddenSession:
-    """Runs hidden states through the blocks `part` of a model.
+    """Runs hidden states through some blocks of a model.
 
     What was sent is kept here: when a hop is lost, or the lease becomes too short, it is sent again on
     another session. One step at a time.
 
     Args:
         max_tokens: Positions at most; the lease has them from the beginning. None grows as needed.
-        wishes: Which nodes may compute.
-        aim: What the route is chosen for.
     """
 
-    def __init__(
-        self,
-        models: ModelAccess,
-        model: ModelId,
-        num_blocks: int,
-        part: Span,
-        *,
-        max_tokens: int | None = None,
-        wishes: RouteWishes = ANYWHERE,
-        aim: Aim = Aim.LATENCY,
-    ) -> None:
-        self._wishes = wishes
-        self._aim = aim
+    def __init__(self, models: ModelAccess, call: BlockCall, *, max_tokens: int | None = None) -> None:
         self._models = models
-        self._model = model
-        self._num_blocks = num_blocks
-        self._part = part
+        self._call = call
         self._max_tokens = max_tokens
         self._lease_tokens = max_tokens or FIRST_LEASE_TOKENS
         self._opener = self._new_opener()
         self._session: RemoteSession | None = None
         self._sent: list[Array] = []
-        """What the caches hold, `[1, tokens, hidden_size]` a step."""
+        """What the caches hold, `[batch, tokens, hidden_size]` a step."""
 
         self._num_cached = 0
         """Steps of `_sent` that the present session holds."""
@@ -74,15 +55,7 @@ class HiddenSession:
 
     def fork(self) -> HiddenSession:
         """Return a session that goes on from the same tokens; its caches fill when it is used."""
-        twin = HiddenSession(
-            self._models,
-            self._model,
-            self._num_blocks,
-            self._part,
-            max_tokens=self._max_tokens,
-            wishes=self._wishes,
-            aim=self._aim,
-        )
+        twin = HiddenSession(self._models, self._call, max_tokens=self._max_tokens)
         twin._sent = list(self._sent)
         return twin
 
@@ -109,7 +82,7 @@ class HiddenSession:
         """Run new tokens through the blocks and return their hidden states, of the same shape.
 
         Args:
-            hidden: `[1, tokens, hidden_size]`, float32; no tokens at all are fine.
+            hidden: `[batch, tokens, hidden_size]`, float32; no tokens at all are fine.
 
         Raises:
             ContextFull: the session is as long as it may be.
@@ -155,7 +128,7 @@ class HiddenSession:
     def _reserve(self, num_tokens: int) -> None:
         if num_tokens > self._lease_tokens:
             limit = self._max_tokens or self._models.context_tokens(
-                self._model, self._num_blocks, self._part, wishes=self._wishes
+                self._call.model, self._call.num_blocks, self._call.part, wishes=self._call.wishes
             )
             if num_tokens > limit:
                 raise ContextFull(num_tokens, limit)
@@ -163,14 +136,7 @@ class HiddenSession:
             self._opener = self._new_opener()
 
     def _new_opener(self) -> SessionOpener:
-        return self._models.opener(
-            self._model,
-            self._num_blocks,
-            max_tokens=self._lease_tokens,
-            part=self._part,
-            wishes=self._wishes,
-            aim=self._aim,
-        )
+        return block_opener(self._models, self._call, max_tokens=self._lease_tokens)
 
     async def _run(self, num_before: int, deadline: float | None) -> Array:
         """Send the steps that the session lacks; return the output of those behind `num_before`."""
@@ -206,3 +172,17 @@ class HiddenSession:
         if output == "none":
             return None
         return to_array(outcome.tensor, outcome.body).astype(np.float32)
+
+
+def block_opener(models: ModelAccess, call: BlockCall, *, max_tokens: int) -> SessionOpener:
+    """Return what opens sessions for `call`."""
+    return models.opener(
+        call.model,
+        call.num_blocks,
+        max_tokens=max_tokens,
+        part=call.part,
+        wishes=call.wishes,
+        aim=call.aim,
+        batch=call.batch,
+        added=call.added,
+    )

@@ -11,6 +11,7 @@ from gridnode.core.routing import Aim, Route
 from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.core.spans import Span, gaps
 from gridnode.engine.text import TextCodec
+from gridnode.engine.tuned_tensors import NOTHING_ADDED, Added
 from gridnode.errors import BadInput, ModelLoading, ModelUnknown, NoRoute
 from gridnode.node.links import Links
 from gridnode.node.pacing import Pacing
@@ -134,6 +135,8 @@ class ModelAccess:
         part: Span | None = None,
         wishes: RouteWishes = ANYWHERE,
         aim: Aim = Aim.LATENCY,
+        batch: int = 1,
+        added: Added = NOTHING_ADDED,
     ) -> SessionOpener:
         """Return what opens sessions of `max_tokens` on `model`, or on some blocks of it."""
         return SessionOpener(
@@ -148,6 +151,8 @@ class ModelAccess:
             part=part,
             wishes=wishes,
             aim=aim,
+            batch=batch,
+            added=added,
         )
 
 

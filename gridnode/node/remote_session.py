@@ -12,6 +12,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.ids import ModelId, PeerId, SessionId, short
 from gridnode.core.routing import Hop, Route
 from gridnode.core.sampling import SamplingParams
+from gridnode.engine.tuned_tensors import NOTHING_ADDED, Added
 from gridnode.errors import ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
 from gridnode.net.transport import Stream
 from gridnode.node.links import Links
@@ -57,6 +58,8 @@ class SessionPlan:
     max_tokens: int
     batch: int = 1
     sampling: SamplingParams | None = None
+    added: Added = NOTHING_ADDED
+    """To the blocks; each hop is told what is added to its own."""
 
 
 class RemoteSession:
@@ -209,6 +212,7 @@ class RemoteSession:
         hops = self.plan.route.hops
         hop = hops[index]
         following = hops[index + 1] if index + 1 < len(hops) else None
+        tuning, body = self.plan.added.packed(hop.span)
         opening = OpenSession(
             session=self.session_id,
             manifest=self.plan.model.manifest,
@@ -218,11 +222,12 @@ class RemoteSession:
             previous=hops[index - 1].peer_id if index else None,
             next_hop=self._next_hop(following) if following else None,
             sampling=self.plan.sampling if following is None else None,
+            tuning=tuning,
         )
         try:
             connection = await self._links.connect(hop.peer_id, self._addresses.get(hop.peer_id, ()))
             self._streams[index] = stream = await connection.open_lane()
-            await stream.send(encode_message(opening))
+            await stream.send(encode_message(opening, body))
             frame = await stream.receive()
         except PeerLost as exc:
             raise _lost(hop, str(exc)) from exc

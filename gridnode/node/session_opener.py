@@ -13,6 +13,7 @@ from gridnode.core.route_wishes import ANYWHERE, RouteWishes
 from gridnode.core.routing import Aim, Route
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
+from gridnode.engine.tuned_tensors import NOTHING_ADDED, Added
 from gridnode.errors import ErrorCode, GridError, NoCapacity, PeerLost, PeerRefused
 from gridnode.node.links import Links
 from gridnode.node.pacing import Pacing
@@ -52,7 +53,8 @@ class SessionOpener:
     Args:
         view: Returns the swarm as it is now.
         wait_change: Returns once the view may have changed.
-        max_tokens: Positions to lease.
+        max_tokens: Positions to lease for each row.
+        added: To the blocks.
         part: Blocks to run on hidden states; None is the whole model.
         wishes: Which nodes may take part.
         aim: What the routes are chosen for.
@@ -72,11 +74,15 @@ class SessionOpener:
         part: Span | None = None,
         wishes: RouteWishes = ANYWHERE,
         aim: Aim = Aim.LATENCY,
+        batch: int = 1,
+        added: Added = NOTHING_ADDED,
     ) -> None:
         self._links = links
         self._pacing = pacing
         self._wishes = wishes
         self._aim = aim
+        self._batch = batch
+        self._added = added
         self._view = view
         self._wait_change = wait_change
         self._model = model
@@ -201,7 +207,7 @@ class SessionOpener:
         return view.route(
             self._model,
             self._num_blocks,
-            cache_tokens=self._max_tokens,
+            cache_tokens=self._batch * self._max_tokens,
             part=self._part,
             avoid=avoid,
             wishes=self._wishes,
@@ -210,7 +216,12 @@ class SessionOpener:
 
     def _plan(self, route: Route) -> SessionPlan:
         return SessionPlan(
-            model=self._model, route=route, max_tokens=self._max_tokens, sampling=self._sampling
+            model=self._model,
+            route=route,
+            max_tokens=self._max_tokens,
+            batch=self._batch,
+            sampling=self._sampling,
+            added=self._added,
         )
 
     def _addresses(self, route: Route) -> dict[PeerId, tuple[Address, ...]]:

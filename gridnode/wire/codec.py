@@ -49,5 +49,6 @@ class MessageCodec(Generic[M]):
             raise ProtocolError(f"bad {cls.__name__}: {exc}") from exc
         tensor = getattr(message, "tensor", None)
         if isinstance(tensor, TensorHeader):
-            tensor.check_body(frame.body)
+            behind_bytes = getattr(message, "behind_bytes", 0)
+            tensor.check_body(memoryview(frame.body)[: max(len(frame.body) - behind_bytes, 0)])
         return message

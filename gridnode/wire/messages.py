@@ -283,6 +283,8 @@ class Gradient(TypedMessage):
 
     type: ClassVar[int] = MessageType.GRADIENT
     tensor: TensorHeader
+    behind_bytes: Count = 0
+    """Of those other gradients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
