@@ -19,6 +19,8 @@ _EXPORTS = {
     "AutoDistributedModelForCausalLM": "gridnode.api.auto_model",
     "AutoDistributedModelForSequenceClassification": "gridnode.api.auto_model",
     "InferenceSession": "gridnode.api.inference_session",
+    "LoraTuning": "gridnode.api.lora",
+    "PromptTuning": "gridnode.api.prompt_tuning",
     "RouteWishes": "gridnode.core.route_wishes",
     "RemoteBlocks": "gridnode.api.remote_blocks",
     "Swarm": "gridnode.api.swarm",

@@ -35,6 +35,15 @@ SHAPE: dict[str, Any] = {
     "initializer_range": 0.3,
 }
 
+_OWN_HEADS = {"num_key_value_heads": None, "head_dim": None}
+TUNED_FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "bloom": {"n_head": 4, "n_layer": NUM_BLOCKS, **_OWN_HEADS},
+    "falcon": {"multi_query": True, **_OWN_HEADS},
+    "mixtral": {"num_local_experts": 4},
+}
+"""The families that Petals knows: what is trained through them is compared with one machine."""
+
 
 def make_model(directory: Path, family: str = "llama", *, max_shard_size: str = "5GB", **config: Any) -> Path:
     """Write a random model of `family` into `directory` and return it; the same call gives the same one.

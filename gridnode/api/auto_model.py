@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from gridnode.api.client_node import ANY_ADDRESS, ClientNode, local_swarm
-from gridnode.api.local_ends import blocks_path, linear_layers, model_with_ends, put_blocks
+from gridnode.api.local_ends import linear_layers, model_with_ends, put_blocks
 from gridnode.api.remote_blocks import RemoteBlocks, route_wishes
 from gridnode.api.remote_model import RemoteModel
 from gridnode.config import DEFAULT_API
@@ -95,7 +95,7 @@ class AutoDistributedModel:
         )
         try:
             client.wait_model(checkpoint.model_id, checkpoint.facts.num_blocks)
-            model = model_with_ends(checkpoint, cls._auto_class, dtype, **overrides)
+            model, path = model_with_ends(checkpoint, cls._auto_class, dtype, **overrides)
         except BaseException:
             client.close()
             raise
@@ -104,7 +104,7 @@ class AutoDistributedModel:
             model=checkpoint.model_id,
             num_blocks=checkpoint.facts.num_blocks,
             hidden_size=checkpoint.facts.hidden_size,
-            blocks_path=blocks_path(checkpoint),
+            blocks_path=path,
             linear_layers=linear_layers(model),
         )
         blocks = RemoteBlocks(remote, Span(0, remote.num_blocks))

@@ -33,8 +33,10 @@ class BlocksAsLayer(nn.Module):
         return (result,) if self._returns_tuple else result
 
 
-def model_with_ends(checkpoint: Checkpoint, auto_class: Any, dtype: torch.dtype, **overrides: Any) -> Any:
-    """Return a model of `transformers` with everything but its blocks, of which it has one, empty.
+def model_with_ends(
+    checkpoint: Checkpoint, auto_class: Any, dtype: torch.dtype, **overrides: Any
+) -> tuple[Any, str]:
+    """Return a model of `transformers` with one empty block, and where the whole one has its blocks.
 
     What the checkpoint lacks, a new head for classes, is initialised and wants gradients; the rest is frozen.
 
@@ -46,7 +48,8 @@ def model_with_ends(checkpoint: Checkpoint, auto_class: Any, dtype: torch.dtype,
     """
     config = {**checkpoint.config, **overrides}
     whole = empty_model(config, dtype, auto_class=auto_class)
-    model = part_of(whole, blocks_path(whole), 0, 1)
+    path = blocks_path(whole)
+    model = part_of(whole, path, 0, 1)
     layers = layers_of(model)
     in_layers = {id(parameter) for parameter in layers.parameters()}
     own_names = [name for name, parameter in model.named_parameters() if id(parameter) not in in_layers]
@@ -66,7 +69,7 @@ def model_with_ends(checkpoint: Checkpoint, auto_class: Any, dtype: torch.dtype,
     if head is not None and checkpoint.head_name == checkpoint.embed_name:
         head.weight = model.get_input_embeddings().weight
     _describe_whole(model.config, checkpoint.facts.num_blocks)
-    return model
+    return model, path
 
 
 def layers_of(model: Any) -> nn.ModuleList:
@@ -81,12 +84,6 @@ def linear_layers(model: Any) -> dict[str, tuple[int, int]]:
         for path, module in layers_of(model)[0].named_modules()
         if isinstance(module, nn.Linear)
     }
-
-
-def blocks_path(checkpoint: Checkpoint) -> str:
-    """Return where the whole model has its blocks: `model.layers`, `transformer.h`."""
-    name = checkpoint.block_names(0)[0].split(".0.", 1)[0]
-    return name if "." in name else f"transformer.{name}"
 
 
 def put_blocks(model: Any, blocks: nn.Module) -> None:

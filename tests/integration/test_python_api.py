@@ -26,7 +26,7 @@ from gridnode.api.auto_model import (
 from gridnode.core.addresses import Address
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
-from gridnode.errors import BadInput, ContextFull, PeerRefused
+from gridnode.errors import BadInput, ContextFull, NoCapacity, PeerRefused
 
 pytestmark = pytest.mark.swarm
 
@@ -399,3 +399,21 @@ def test_a_hop_that_goes_is_replaced_in_the_middle_of_a_generation(tiny_llama: P
         )
         assert found.tolist() == expected.tolist()
         model.close()
+
+
+@torch.inference_mode()
+def test_a_path_through_nodes_of_our_choice(model: Any, whole: Any, swarm: BackgroundSwarm) -> None:
+    hidden = model.get_input_embeddings()(PROMPT)
+    expected = model.blocks(hidden)
+    names = [node.config.public_name for node in swarm.swarm.nodes]
+    first, second = model.blocks[:2].through(route=names[0]), model.blocks[2:].through(block=[names[1]])
+    with first.inference_session() as session:
+        middle = session.step(hidden)
+        assert swarm.serving() == [0]
+    with second.inference_session() as session:
+        assert torch.allclose(session.step(middle), expected, atol=1e-4)
+        assert swarm.serving() == [2]
+    with pytest.raises(NoCapacity, match="that the request allows"):
+        model.blocks.through(allow=[names[0]])(hidden)
+    with pytest.raises(BadInput, match="routing cannot be used"):
+        model.blocks.through(rout=["Ada"])

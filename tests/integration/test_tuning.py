@@ -32,12 +32,12 @@ IDS = torch.tensor([[5, 6, 7, 8, 9], [0, 0, 9, 10, 11], [12, 13, 14, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])
 # Nothing predicts the first token of a text.
 LABELS = IDS.masked_fill((MASK == 0) | (MASK.cumsum(1) == 1), -100)
-FAMILIES = ["llama"]
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=tiny_models.TUNED_FAMILIES)
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.make_model(tmp_path_factory.mktemp("models") / request.param, request.param)
+    directory = tmp_path_factory.mktemp("models") / request.param
+    return tiny_models.make_model(directory, request.param, **tiny_models.TUNED_FAMILIES[request.param])
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,11 @@ def blocks_of(whole: Any) -> Any:
     return next(child for child in whole.base_model.children() if isinstance(child, torch.nn.ModuleList))
 
 
+def near(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Return whether the two differ by less than a ten-thousandth of the greatest value."""
+    return bool((found - expected).abs().max() <= 1e-4 * max(1.0, float(expected.abs().max())))
+
+
 def loss_of(model: Any) -> torch.Tensor:
     loss: torch.Tensor = model(IDS, attention_mask=MASK, labels=LABELS, use_cache=False).loss
     loss.backward()
@@ -87,13 +92,13 @@ def test_lora_is_trained_as_by_peft(model: Any, whole: Any, tmp_path: Path) -> N
                 matrix.normal_(std=0.1)
         tuning.save(tmp_path / "mine")
         theirs = PeftModel.from_pretrained(copy.deepcopy(whole), str(tmp_path / "mine"), is_trainable=True)
-        assert float(loss_of(model)) == pytest.approx(float(loss_of(theirs)), abs=1e-4)
+        assert float(loss_of(model)) == pytest.approx(float(loss_of(theirs)), rel=1e-4)
         found = {key.replace("/", "."): matrix.grad for key, matrix in tuning.matrices.items()}
         compared = 0
         for name, matrix in theirs.named_parameters():
             for key, gradient in found.items():
                 if f".{key}.default" in name:
-                    assert torch.allclose(gradient, matrix.grad, atol=1e-3), name
+                    assert near(gradient, matrix.grad), name
                     compared += 1
         assert compared == len(found) > 0
         arguments = {"max_new_tokens": 8, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
@@ -117,7 +122,7 @@ def test_an_adapter_of_peft_is_gone_on_with(model: Any, whole: Any, tmp_path: Pa
     try:
         with torch.inference_mode():
             expected = theirs(IDS[:1], use_cache=False).logits
-            assert torch.allclose(model(IDS[:1], use_cache=False).logits, expected, atol=1e-3)
+            assert near(model(IDS[:1], use_cache=False).logits, expected)
     finally:
         tuning.remove()
     with pytest.raises(BadInput, match="no layer of the blocks is called nothing"):
@@ -143,12 +148,12 @@ def test_prompts_are_trained_as_on_one_machine(model: Any, whole: Any, deep: boo
             torch.nn.init.normal_(tuning.deep, std=0.1)
         loss = loss_of(model)
         expected_loss, prompts, deep_prompts = locally(whole, tuning)
-        assert float(loss) == pytest.approx(float(expected_loss), abs=1e-4)
+        assert float(loss) == pytest.approx(float(expected_loss), rel=1e-4)
         assert tuning.prompts.grad is not None
-        assert torch.allclose(tuning.prompts.grad, prompts.grad, atol=1e-3)
+        assert near(tuning.prompts.grad, prompts.grad)
         if tuning.deep is not None:
             assert tuning.deep.grad is not None
-            assert torch.allclose(tuning.deep.grad, deep_prompts.grad, atol=1e-3)
+            assert near(tuning.deep.grad, deep_prompts.grad)
         tuning.save(tmp_path)
     finally:
         tuning.remove()
