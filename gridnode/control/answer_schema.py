@@ -119,8 +119,8 @@ class GenerateRequest:
     max_wait_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0
     """How long to wait in line if the swarm has no room; events `waiting` tell the place in the line."""
 
-    prefill_chunk_tokens: Annotated[int, Meta(ge=1, le=8192)] = 256
-    """Tokens of the prompt per step."""
+    prefill_chunk_tokens: Annotated[int, Meta(ge=1, le=8192)] | None = None
+    """Tokens of the prompt per step; None suits the prompt and the route."""
 
     routing: RouteWishes = ANYWHERE
     """Which nodes may compute the answer."""

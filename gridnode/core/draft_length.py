@@ -19,10 +19,13 @@ _PRIOR_SHARE = 0.125
 _PRIOR_WEIGHT = 2.0
 # Laps without drafts at first, for what one costs.
 _PLAIN_LAPS = 2
-# While drafts lose: laps without any, before one with few tells whether that has changed.
+# While drafts lose: laps without any, before some with few tell whether that has changed.
 _MIN_PAUSE_LAPS = 16
 _MAX_PAUSE_LAPS = 256
-_PROBE_TOKENS = 2
+_TRIAL_TOKENS = 2
+# One slow lap, or one draft that had to load something, is no reason to give up.
+_FIRST_TRIAL_LAPS = 4
+_TRIAL_LAPS = 2
 
 
 @dataclass(slots=True)
@@ -62,6 +65,7 @@ class DraftLength:
         """Seconds that it takes to propose one token."""
 
         self._num_laps = 0
+        self._trial_laps = _FIRST_TRIAL_LAPS
         self._pause_laps = 0
         self._next_pause_laps = _MIN_PAUSE_LAPS
 
@@ -76,13 +80,16 @@ class DraftLength:
             return 0
         if self._pause_laps:
             self._pause_laps -= 1
-            return 0 if self._pause_laps else _PROBE_TOKENS
+            return 0
         best = max(range(MAX_DRAFT_TOKENS + 1), key=self._tokens_per_s)
+        if self._trial_laps:
+            return best or _TRIAL_TOKENS
         if best:
             self._next_pause_laps = _MIN_PAUSE_LAPS
         else:
-            self._pause_laps = self._next_pause_laps
+            self._pause_laps = self._next_pause_laps - 1
             self._next_pause_laps = min(2 * self._next_pause_laps, _MAX_PAUSE_LAPS)
+            self._trial_laps = _TRIAL_LAPS
         return best
 
     def note(self, *, num_drafts: int, num_accepted: int, lap_s: float, draft_s: float = 0.0) -> None:
@@ -95,10 +102,11 @@ class DraftLength:
         self._num_laps += 1
         self._cost.add(num_drafts, lap_s)
         if num_drafts:
+            self._trial_laps = max(self._trial_laps - 1, 0)
             # Behind the first one that was refused nothing was looked at.
             self._proposed = self._proposed * _FORGETTING + min(num_accepted + 1, num_drafts)
             self._accepted = self._accepted * _FORGETTING + num_accepted
-            self._draft_s += (draft_s / num_drafts - self._draft_s) * (0.2 if self._draft_s else 1.0)
+            self._draft_s += (draft_s / num_drafts - self._draft_s) * (0.3 if self._draft_s else 1.0)
 
     def _tokens_per_s(self, num_drafts: int) -> float:
         plain_s, each_s = self._cost.line()

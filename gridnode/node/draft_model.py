@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +28,12 @@ class DraftModel:
 
     Args:
         config: Names the model, and says how it is loaded.
+        on_change: Called when `is_ready` may have changed.
     """
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, *, on_change: Callable[[], None]) -> None:
         self._config = config
+        self._on_change = on_change
         self._engine: EngineSupervisor | None = None
         self._state: EngineState | None = None
         self._codec: TextCodec | None = None
@@ -63,7 +65,7 @@ class DraftModel:
             num_threads=config.threads,
             block_cache_bytes=config.block_cache_bytes,
         )
-        self._engine = EngineSupervisor(engine_config, on_change=self._log_change)
+        self._engine = EngineSupervisor(engine_config, on_change=self._engine_changed)
         await self._engine.run()
 
     async def drafter(
@@ -95,10 +97,11 @@ class DraftModel:
                 )
         return found
 
-    def _log_change(self) -> None:
+    def _engine_changed(self) -> None:
         if self._engine is not None and self._engine.state is not self._state:
             self._state = self._engine.state
             logger.info("draft model %s: %s %s", self._config.draft_model, self._state, self._engine.detail)
+            self._on_change()
 
 
 class ModelDrafter:

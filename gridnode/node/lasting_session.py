@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from gridnode.core.draft_length import MAX_DRAFT_TOKENS
+from gridnode.core.prefill import suitable_chunk_tokens
 from gridnode.core.sampling import PENALTY_WINDOW_TOKENS
 from gridnode.errors import GridError, NoCapacity, PeerLost, PeerRefused
 from gridnode.node.remote_session import RemoteSession, StepOutcome
@@ -39,11 +40,11 @@ class LastingSession:
     through the hops without waiting for answers, so that it takes the time of its slowest hop.
 
     Args:
-        chunk_tokens: Tokens of a prompt in one step.
+        chunk_tokens: Tokens of a prompt in one step; None suits the prompt and its first route.
         sends_history: Whether the last hop's sampling looks at earlier tokens.
     """
 
-    def __init__(self, opener: SessionOpener, *, chunk_tokens: int, sends_history: bool) -> None:
+    def __init__(self, opener: SessionOpener, *, chunk_tokens: int | None, sends_history: bool) -> None:
         self.num_reroutes = 0
         self._next_move_at = 0.0
         self._opener = opener
@@ -138,6 +139,8 @@ class LastingSession:
         session = self.session
         if self._num_prompt is None:
             self._num_prompt = len(token_ids)
+        if self._chunk_tokens is None:
+            self._chunk_tokens = suitable_chunk_tokens(self._num_prompt, len(session.plan.route.hops))
         # The last token was never run. Drafts before it were taken; what the caches hold behind was not.
         first = min(self._num_cached, len(token_ids) - 1)
         cuts = step_cuts(first, len(token_ids), self._num_prompt, self._chunk_tokens)

@@ -161,7 +161,7 @@ class Node:
             on_unknown=self._load_known,
             loading=self._loading,
         )
-        self._draft_model = DraftModel(config)
+        self._draft_model = DraftModel(config, on_change=self._note_change)
         self._answering = Answering(self._models, self._draft_model)
 
     @property
