@@ -28,6 +28,8 @@ RECORDS: dict[str, tuple[type, ...]] = {
     "config show": (json_records.ConfigValues,),
     "doctor": (Diagnosis,),
     "down": (json_records.Stopped,),
+    "invite": (json_records.Invited,),
+    "join": (json_records.Joined,),
     "keys create": (ApiKey,),
     "keys list": (ApiKey,),
     "keys revoke": (ApiKey,),

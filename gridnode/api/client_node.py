@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import tempfile
 import threading
 from collections.abc import Coroutine, Sequence
@@ -12,9 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gridnode.config import DEFAULT_SWARM, NodeConfig
+from gridnode.config.layers import to_node_config
+from gridnode.config.sources import read_sources
+from gridnode.config.swarm_file import find_swarm
 from gridnode.control.client import ControlClient
 from gridnode.core.addresses import Address, at_home, is_unspecified, parse_address
 from gridnode.core.ids import ModelId
+from gridnode.core.invitation import Invitation
+from gridnode.core.swarm_pass import SwarmPass
 from gridnode.errors import GridError, NotRunning
 from gridnode.node.node import Node
 
@@ -98,7 +104,7 @@ class ClientNode:
 
     async def _run(self, config: NodeConfig) -> None:
         try:
-            node = Node(config)
+            node = Node(config, _held(config.swarm))
             await node.run(on_listening=lambda: self._listening.set_result(node))
         except asyncio.CancelledError:
             pass
@@ -107,6 +113,12 @@ class ClientNode:
                 self._listening.set_exception(exc)
                 return
             raise
+
+
+def _held(swarm: str) -> Invitation:
+    """Return what the node of this computer holds of `swarm`, which a program here may use like it."""
+    held = find_swarm(to_node_config(read_sources(os.environ)), os.environ)
+    return held if swarm in (DEFAULT_SWARM, held.swarm.name) else Invitation(swarm=SwarmPass(name=swarm))
 
 
 async def local_swarm(api: Address) -> tuple[tuple[Address, ...], str]:

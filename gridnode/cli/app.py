@@ -14,6 +14,8 @@ from gridnode.cli.completion_command import completion
 from gridnode.cli.demo_command import demo
 from gridnode.cli.doctor_command import doctor
 from gridnode.cli.ending import ending
+from gridnode.cli.invite_command import invite
+from gridnode.cli.join_command import join
 from gridnode.cli.list_command import list_models
 from gridnode.cli.logs_command import logs
 from gridnode.cli.models_command import models
@@ -50,6 +52,8 @@ _COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "status": status,
         "peers": peers,
         "ping": ping,
+        "invite": invite,
+        "join": join,
         "ps": ps,
         "doctor": doctor,
         "logs": logs,

@@ -235,3 +235,42 @@ class ScoredLine:
 
     problem: str
     """Why there is no score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invited:
+    """`invite`."""
+
+    link: str
+    """Whoever reads it may use it."""
+
+    swarm: str
+    private: bool
+    """Whether the swarm has a key."""
+
+    use: str
+    """`member`, or what a guest may do: `serve` or `chat`."""
+
+    ends_at: str | None
+    """When that ends; null for members."""
+
+    old_key_until: str | None
+    """With `--rotate`: until when the old key counts beside the new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """`join`."""
+
+    swarm: str
+    use: str
+    """`member`, or what a guest may do: `serve` or `chat`."""
+
+    ends_at: str | None
+    """When that ends; null for members."""
+
+    file: str
+    """Where it is kept."""
+
+    running_pid: int | None
+    """Process of the node that runs here, which has to be started again; null if there is none."""

@@ -23,6 +23,7 @@ from gridnode.cli.service_manager import ServiceManager
 from gridnode.cli.showing import stderr
 from gridnode.cli.state_lock import state_lock
 from gridnode.config.layers import Layer
+from gridnode.config.swarm_file import find_swarm
 from gridnode.control.door_policy import policy_of
 from gridnode.control.door_server import serve_door
 from gridnode.control.keys import Scope
@@ -90,7 +91,7 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    node = Node(config.present)
+    node = Node(config.present, find_swarm(config.present, os.environ))
     if not config.is_terminal:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, config.reload, node)
     listening = asyncio.Event()

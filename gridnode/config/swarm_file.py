@@ -120,7 +120,7 @@ def find_swarm(
     Raises:
         BadInput: it cannot be read, has ended, or does not go with the configuration.
     """
-    given, where = _given(config, environ)
+    given, where = given_invitation(config, environ)
     file = SwarmFile(config.state_dir)
     kept = file.read()
     if given is None:
@@ -154,6 +154,21 @@ def find_swarm(
     return found
 
 
+def given_invitation(config: NodeConfig, environ: Mapping[str, str]) -> tuple[Invitation | None, str]:
+    """Return what a variable, a file or a credential gives, and which of them; None if none does.
+
+    Raises:
+        BadInput: it is no invitation.
+    """
+    if environ.get(KEY_VARIABLE):
+        return read_link(environ[KEY_VARIABLE], where=KEY_VARIABLE), KEY_VARIABLE
+    if config.swarm_key_file is not None:
+        return read_link_file(config.swarm_key_file), str(config.swarm_key_file)
+    credentials = environ.get(_CREDENTIALS_VARIABLE)
+    path = Path(credentials or "/nonexistent") / CREDENTIAL
+    return (read_link_file(path), str(path)) if credentials and path.exists() else (None, "")
+
+
 def read_link(text: str, *, where: str) -> Invitation:
     """Return the invitation that `text` is.
 
@@ -178,16 +193,6 @@ def read_link_file(path: Path) -> Invitation:
     except (OSError, UnicodeDecodeError) as exc:
         raise BadInput(f"cannot read an invitation from {path}: {exc}") from exc
     return read_link(text, where=str(path))
-
-
-def _given(config: NodeConfig, environ: Mapping[str, str]) -> tuple[Invitation | None, str]:
-    if environ.get(KEY_VARIABLE):
-        return read_link(environ[KEY_VARIABLE], where=KEY_VARIABLE), KEY_VARIABLE
-    if config.swarm_key_file is not None:
-        return read_link_file(config.swarm_key_file), str(config.swarm_key_file)
-    credentials = environ.get(_CREDENTIALS_VARIABLE)
-    path = Path(credentials or "/nonexistent") / CREDENTIAL
-    return (read_link_file(path), str(path)) if credentials and path.exists() else (None, "")
 
 
 def _is_older(given: SwarmPass, kept: SwarmPass) -> bool:

@@ -16,17 +16,22 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from gridnode.core.addresses import Address, parse_address
 from gridnode.core.grants import Grant, Ticket, Use, make_ticket
+from gridnode.core.relays import RENDEZVOUS_RELAYS, parse_relay
 from gridnode.core.swarm_pass import SwarmPass
 from gridnode.core.swarm_secret import SwarmKey, public_half
 
 SCHEME = "gridnode"
 # A QR code with more is hard to read from a screen; one address that answers is enough.
 MAX_LINK_ADDRESSES = 4
+# As many as a swarm meets at.
+MAX_LINK_RELAYS = RENDEZVOUS_RELAYS
 # A ticket for a swarm with a long name, and a little more than we write.
 MAX_LINK_CHARACTERS = 2000
 _CHECKSUM_BYTES = 4
 # A word, so that the link of a private swarm that lost its end is not one of a public swarm.
 _PUBLIC = "public"
+# What addresses and relays are made of.
+_SAFE = ":,[]@"
 _KEY: Final = 1
 _TICKET: Final = 2
 _KEY_FORM = struct.Struct("!32sQ")
@@ -42,30 +47,34 @@ class Invitation:
     addresses: tuple[Address, ...] = ()
     """Nodes of the swarm to connect to first."""
 
+    relays: tuple[str, ...] = ()
+    """Relays where the swarm meets, as people write them."""
 
-def guest_invitation(
-    inviter: SwarmPass, seed: bytes, *, use: Use, until_s: int, addresses: tuple[Address, ...]
-) -> Invitation:
-    """Return an invitation that ends, by a member who holds the swarm key.
+
+def for_guest(inviter: SwarmPass, seed: bytes, *, use: Use, until_s: int) -> SwarmPass:
+    """Return what a guest gets from a member who holds the swarm key.
 
     Args:
         seed: 32 random bytes, never used before.
     """
     ticket = make_ticket(inviter.keys[0], seed, use=use, until_s=until_s)
-    return Invitation(swarm=SwarmPass(name=inviter.name, ticket=ticket), addresses=addresses)
+    return SwarmPass(name=inviter.name, ticket=ticket)
 
 
-def member_invitation(inviter: SwarmPass, addresses: tuple[Address, ...]) -> Invitation:
-    """Return an invitation for good: with the newest swarm key, or to a public swarm."""
-    return Invitation(swarm=SwarmPass(name=inviter.name, keys=inviter.keys[:1]), addresses=addresses)
+def for_member(inviter: SwarmPass) -> SwarmPass:
+    """Return what a new member gets: the newest swarm key, or just the name of a public swarm."""
+    return SwarmPass(name=inviter.name, keys=inviter.keys[:1])
 
 
 def to_link(invitation: Invitation) -> str:
     """Return the link that says `invitation`."""
     link = f"{SCHEME}://{quote(invitation.swarm.name, safe='')}/{_written(invitation.swarm)}"
-    if invitation.addresses:
-        link += "?at=" + ",".join(map(str, invitation.addresses[:MAX_LINK_ADDRESSES]))
-    return link
+    said = {
+        "at": ",".join(map(str, invitation.addresses[:MAX_LINK_ADDRESSES])),
+        "relay": ",".join(invitation.relays[:MAX_LINK_RELAYS]),
+    }
+    query = "&".join(f"{key}={quote(value, safe=_SAFE)}" for key, value in said.items() if value)
+    return f"{link}?{query}" if query else link
 
 
 def from_link(text: str) -> Invitation:
@@ -79,12 +88,18 @@ def from_link(text: str) -> Invitation:
         raise ValueError(f"this is not an invitation; one looks like {SCHEME}://NAME/...")
     try:
         parts = urlsplit(text)
-        name, queries = unquote(parts.netloc, errors="strict"), parse_qs(parts.query)
-        said = [item for part in queries.get("at", ()) for item in part.split(",")]
-        addresses = tuple(map(parse_address, said[:MAX_LINK_ADDRESSES]))
-        return Invitation(swarm=_read(name, parts.path.strip("/")), addresses=addresses)
+        name, said = unquote(parts.netloc, errors="strict"), parse_qs(parts.query)
+        return Invitation(
+            swarm=_read(name, parts.path.strip("/")),
+            addresses=tuple(map(parse_address, _items(said, "at")[:MAX_LINK_ADDRESSES])),
+            relays=tuple(str(parse_relay(text)) for text in _items(said, "relay")[:MAX_LINK_RELAYS]),
+        )
     except (ValueError, binascii.Error, struct.error) as exc:
         raise ValueError(f"the invitation is damaged ({exc}); copy the whole link") from exc
+
+
+def _items(said: dict[str, list[str]], key: str) -> list[str]:
+    return [item for part in said.get(key, ()) for item in part.split(",")]
 
 
 def _written(swarm: SwarmPass) -> str:

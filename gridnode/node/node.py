@@ -101,10 +101,11 @@ class Node:
             admit=self._admission.admit,
             find_way=lambda peer_id: self._relaying.find_way(peer_id),
         )
+        relays = tuple(dict.fromkeys((*config.relay, *invitation.relays)))
         self._relaying = Relaying(
             self.identity,
             self.links,
-            relays=config.relay,
+            relays=relays,
             serve_at=config.serve_relay,
             tag=lambda: self._admission.opaque_ids("relay")[0],
             view=lambda: self.swarm,
@@ -145,7 +146,7 @@ class Node:
             self.links,
             self._membership,
             uplink=self._uplink,
-            expects_news=lambda: bool(join or config.relay) or self._lan.is_searching,
+            expects_news=lambda: bool(join or relays) or self._lan.is_searching,
             on_text=self._texts.own,
             on_change=self._engine_changed,
             on_refused=self._recorder.refused,

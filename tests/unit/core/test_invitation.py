@@ -12,9 +12,9 @@ from gridnode.core.invitation import (
     MAX_LINK_ADDRESSES,
     MAX_LINK_CHARACTERS,
     Invitation,
+    for_guest,
+    for_member,
     from_link,
-    guest_invitation,
-    member_invitation,
     to_link,
 )
 from gridnode.core.swarm_pass import SwarmPass
@@ -22,6 +22,7 @@ from gridnode.core.swarm_secret import SwarmKey
 
 KEY = SwarmKey(seed=bytes(range(32)), made_s=1_790_000_000, older_until_s=1_790_000_000)
 AT = (Address("192.0.2.7", 7338), Address("2001:db8::7", 9))
+RELAYS = ("relay.example.org:7339", "[2001:db8::9]:7339", f"{'a' * 52}@192.0.2.8:7339")
 NAMES = st.text(min_size=1, max_size=64)
 
 
@@ -33,8 +34,10 @@ def member(name: str = "home") -> SwarmPass:
 def test_a_link_is_read_as_it_was_written(name: str, use: Use, until_s: int, at: tuple[Address, ...]) -> None:
     for invitation in (
         Invitation(swarm=SwarmPass(name=name), addresses=at),
-        member_invitation(member(name), at),
-        guest_invitation(member(name), bytes(32), use=use, until_s=until_s, addresses=at),
+        Invitation(swarm=for_member(member(name)), relays=RELAYS),
+        Invitation(
+            swarm=for_guest(member(name), bytes(32), use=use, until_s=until_s), addresses=at, relays=RELAYS
+        ),
     ):
         link = to_link(invitation)
         assert link.isascii()
@@ -45,8 +48,8 @@ def test_a_link_is_read_as_it_was_written(name: str, use: Use, until_s: int, at:
 @given(st.data())
 def test_a_damaged_link_is_noticed(data: st.DataObject) -> None:
     for invitation in (
-        member_invitation(member(), AT),
-        guest_invitation(member(), bytes(32), use=Use.CHAT, until_s=9, addresses=AT),
+        Invitation(swarm=for_member(member()), addresses=AT),
+        Invitation(swarm=for_guest(member(), bytes(32), use=Use.CHAT, until_s=9), addresses=AT),
     ):
         head, _, rest = to_link(invitation).rpartition("/")
         payload, _, query = rest.partition("?")
@@ -59,7 +62,7 @@ def test_a_damaged_link_is_noticed(data: st.DataObject) -> None:
 
 
 def test_a_link_that_lost_its_end_is_not_one_of_a_public_swarm() -> None:
-    link = to_link(member_invitation(member(), ()))
+    link = to_link(Invitation(swarm=for_member(member())))
     for end in range(len(link)):
         with pytest.raises(ValueError, match="invitation"):
             from_link(link[:end])
@@ -76,23 +79,26 @@ def test_other_text_is_no_link_and_breaks_nothing(text: str) -> None:
 
 def test_the_link_of_another_name_does_not_fit() -> None:
     with pytest.raises(ValueError, match="checksum"):
-        from_link(to_link(member_invitation(member(), ())).replace("home", "lab"))
+        from_link(to_link(Invitation(swarm=for_member(member()))).replace("home", "lab"))
 
 
 def test_a_guest_gets_no_swarm_key_and_a_member_only_the_newest() -> None:
     newer = SwarmKey(seed=b"x" * 32, made_s=KEY.made_s + 1, older_until_s=KEY.made_s + 100)
     inviter = member().with_key(newer)
-    guest = guest_invitation(inviter, b"g" * 32, use=Use.SERVE, until_s=10**10, addresses=()).swarm
+    guest = for_guest(inviter, b"g" * 32, use=Use.SERVE, until_s=10**10)
     assert guest.keys == ()
     assert guest.ticket is not None
     assert guest.ticket.swarm_public_key == newer.public_key
-    [key] = from_link(to_link(member_invitation(inviter, ()))).swarm.keys
+    [key] = from_link(to_link(Invitation(swarm=for_member(inviter)))).swarm.keys
     assert key.seed == newer.seed
 
 
 def test_some_addresses_are_enough() -> None:
     many = tuple(Address("192.0.2.7", port) for port in range(1, 30))
-    assert from_link(to_link(member_invitation(member(), many))).addresses == many[:MAX_LINK_ADDRESSES]
+    assert (
+        from_link(to_link(Invitation(swarm=for_member(member()), addresses=many))).addresses
+        == many[:MAX_LINK_ADDRESSES]
+    )
 
 
 def test_a_link_of_a_newer_gridnode_is_told_from_a_damaged_one() -> None:
