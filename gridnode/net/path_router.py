@@ -61,6 +61,8 @@ class PathRouter:
         """Take packets from a relay that this node has registered with."""
         route = RelayRoute(relay, destination)
         self._relays[_key(destination)] = (route, kind)
+        for peer in self._peers.values():
+            peer.relay_is_back(route, kind)
         return route
 
     def remove_relay(self, route: RelayRoute) -> None:
@@ -127,7 +129,7 @@ class PathRouter:
             return
         if packet.kind == "x":
             if packet.tag in self._peers:
-                self._peers[packet.tag].remove(route)
+                self._peers[packet.tag].absent(route)
             return
         peer = self._peer(packet.tag)
         peer.add_relay(route, kind)

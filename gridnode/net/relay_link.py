@@ -105,6 +105,8 @@ class RelayLink:
     async def run(self) -> None:
         """Stay registered until cancelled, with growing waits after failures."""
         now = asyncio.get_running_loop().time
+        task = asyncio.current_task()
+        assert task is not None
         backoff_s = MIN_BACKOFF_S
         while True:
             began_at = now()
@@ -117,6 +119,8 @@ class RelayLink:
                     self.problem = problem
                     self._on_change()
             self._settled.set()
+            if task.cancelling():
+                raise asyncio.CancelledError  # it came while a group failed, which swallows it
             backoff_s = (
                 MIN_BACKOFF_S if now() - began_at > MAX_BACKOFF_S else min(2 * backoff_s, MAX_BACKOFF_S)
             )

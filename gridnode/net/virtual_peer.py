@@ -60,6 +60,7 @@ class VirtualPeer:
         self._is_translated = is_translated
         self._on_change = on_change
         self._timer = LazyTimer(self._timer_fired)
+        self._relays: set[PeerId] = set()
         self._own_hosts: frozenset[str] = frozenset()
         endpoint.carry(self.address, self)
 
@@ -109,7 +110,22 @@ class VirtualPeer:
 
     def add_relay(self, route: RelayRoute, kind: PathKind) -> None:
         """Learn that the peer may be reached through a relay."""
+        self._relays.add(route.relay)
         self.paths.add(route, kind)
+
+    def relay_is_back(self, route: RelayRoute, kind: PathKind) -> None:
+        """Use a relay again that this node has registered with anew, if it ever led to the peer."""
+        if route.relay in self._relays:
+            self.paths.add(route, kind)
+            self.paths.prove_relays(now=now_s())
+            self._set_timer()
+
+    def absent(self, route: RelayRoute) -> None:
+        """Take the word of a relay that it does not know the peer, which may be about to come back."""
+        if any(connection.is_established for connection in self._endpoint.connections_to(self.address)):
+            self.doubt()
+        else:
+            self.remove(route)
 
     def remove(self, route: RelayRoute | DirectRoute) -> None:
         """Forget a way."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from waiting import until
 
 from gridnode.config import NodeConfig
 from gridnode.core.addresses import Address
+from gridnode.core.ids import PeerId
 from gridnode.core.models import QuantFormat
 from gridnode.core.relays import Relay
 from gridnode.core.spans import Span
@@ -39,9 +41,11 @@ def run(main: Callable[[], Awaitable[None]], timeout_s: float = 60.0) -> None:
 
 
 @contextlib.asynccontextmanager
-async def relaying(limits: RelayLimits | None = None) -> AsyncIterator[tuple[RelayServer, Address]]:
+async def relaying(
+    limits: RelayLimits | None = None, *, identity: Identity | None = None, listen: Address = LOOPBACK
+) -> AsyncIterator[tuple[RelayServer, Address]]:
     """Run a relay."""
-    service = RelayService(Identity.generate(), LOOPBACK, limits or RelayLimits())
+    service = RelayService(identity or Identity.generate(), listen, limits or RelayLimits())
     task = asyncio.create_task(service.run())
     try:
         yield service.server, service.address
@@ -60,9 +64,11 @@ class Client:
         self.tasks: list[asyncio.Task[None]] = []
         self.members: list[bytes] = []
 
-    async def register(self, address: Address, *, swarm: str = "s") -> RelayLink:
+    async def register(
+        self, address: Address, *, swarm: str = "s", peer_id: PeerId | None = None
+    ) -> RelayLink:
         link = RelayLink(
-            Relay(address.host, address.port),
+            Relay(address.host, address.port, peer_id),
             self.transport,
             self.router,
             tag=lambda: swarm,
@@ -197,6 +203,38 @@ def test_a_connection_outlives_the_relay_that_it_began_on() -> None:
     run(main)
 
 
+def test_a_connection_outlives_a_restart_of_its_only_relay() -> None:
+    async def main() -> None:
+        identity = Identity.generate()
+        async with clients(2) as (a, b):
+            async with relaying(identity=identity) as (_, address):
+                for each in (a, b):
+                    await each.register(address)
+                near = await a.dial(b)
+                far = await b.transport.accept()
+                stream = await near.open_stream()
+                await stream.send(Frame(0x10, {"n": 1}))
+                other = await far.accept_stream()
+                assert (await other.receive() or Frame(0)).header == {"n": 1}
+            await until(lambda: a.links[0].route is None and b.links[0].route is None)
+            async with relaying(identity=identity, listen=address):
+                await stream.send(Frame(0x10, {"n": 2}))
+                assert (await other.receive() or Frame(0)).header == {"n": 2}
+
+    run(main)
+
+
+def test_nobody_takes_the_place_of_a_relay_whose_id_is_known() -> None:
+    async def main() -> None:
+        async with relaying() as (server, address), clients(1) as (a,):
+            link = await a.register(address, peer_id=Identity.generate().peer_id)
+            assert link.route is None
+            assert "instead of" in link.problem
+            assert server.counters.registrations == 0
+
+    run(main)
+
+
 def test_where_udp_is_blocked_packets_go_through_a_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with relaying() as (_, address), clients(2) as (a, b):
@@ -274,3 +312,61 @@ def test_nodes_that_know_only_a_relay_form_a_swarm_answer_and_find_the_direct_wa
                 )
 
     run(main, 120)
+
+
+def quiet_node(directory: Path, relays: Sequence[Address]) -> NodeConfig:
+    """Return a node without blocks that finds others by relays alone."""
+    return NodeConfig(
+        listen=LOOPBACK,
+        mdns=False,
+        relay=tuple(map(str, relays)),
+        state_dir=directory,
+        public_name=directory.name,
+    )
+
+
+def test_a_swarm_meets_at_the_nearest_relays_replaces_those_that_die_and_outlives_all(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            relays = {}
+            for _ in range(5):
+                one = contextlib.AsyncExitStack()
+                stack.push_async_exit(one)
+                server, address = await one.enter_async_context(relaying())
+                relays[address] = (server, one)
+            addresses = list(relays)
+            configs = [
+                quiet_node(tmp_path / "ada", addresses),
+                quiet_node(tmp_path / "bo", addresses[::-1]),
+                quiet_node(tmp_path / "cy", addresses[2:] + addresses[:2]),
+            ]
+            nodes = await stack.enter_async_context(running(*configs))
+
+            def homes(node: Node) -> set[Address]:
+                return {
+                    relay.place for peer in node.swarm.peers.values() for relay in peer.announcement.relays
+                }
+
+            def used() -> list[Address]:
+                return [
+                    address for address, (server, _) in relays.items() if server.counters.registered_nodes
+                ]
+
+            def is_complete(node: Node) -> bool:
+                return sum(peer.path != "none" for peer in node.status().peers) == len(nodes)
+
+            await until(lambda: all(map(is_complete, nodes)))
+            await until(lambda: [each[0].counters.registered_nodes for each in relays.values()].count(3) == 3)
+            assert len(used()) == 3, "all nodes chose the same three of five"
+            await until(lambda: all(len(homes(node)) >= 2 and homes(node) <= set(used()) for node in nodes))
+            first = used()[0]
+            await relays.pop(first)[1].aclose()
+            await until(lambda: len(used()) == 3 and all(first not in homes(node) for node in nodes))
+            for _, one in relays.values():
+                await one.aclose()
+            await until(lambda: all(not homes(node) for node in nodes))
+            nodes[0].reconfigure(replace(nodes[0].config, public_name="ida"))
+            await until(lambda: all("ida" in {peer.public_name for peer in n.status().peers} for n in nodes))
+            assert all(map(is_complete, nodes))
+
+    run(main)
