@@ -16,7 +16,7 @@ from gridnode.config.keys import key
 from gridnode.core.addresses import DEFAULT_PORT, Address
 from gridnode.core.announcements import MAX_PUBLIC_NAME_CHARACTERS
 from gridnode.core.hours import Hours
-from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
+from gridnode.core.models import DTypeName, ExecutorName, KvFormat, QuantFormat
 from gridnode.core.politeness import Terms
 from gridnode.core.relays import DEFAULT_RELAY_PORT, parse_relay
 from gridnode.core.spans import Span
@@ -62,6 +62,9 @@ class NodeConfig:
 
     executor: ExecutorName = field(default="auto", metadata=key("serve"))
     """What computes; `auto` is onnx on CPUs where it knows the family."""
+
+    kv: KvFormat = field(default="auto", metadata=key("serve"))
+    """Format of keys and values of sessions; `int8` takes a quarter of the memory, on onnx only."""
 
     draft_model: str = field(default="", metadata=key("serve", metavar="PATH_OR_HUB_ID"))
     """Small model that proposes tokens of the answers asked at this node; it must have the same tokens."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 ExecutorName = Literal["auto", "torch", "onnx"]
+KvFormat = Literal["auto", "int8"]
 """What computes a span; `auto` chooses."""
 
 DTypeName = Literal["auto", "float32", "bfloat16"]

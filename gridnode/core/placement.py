@@ -32,6 +32,7 @@ def blocks_that_fit(
     memory_bytes: int,
     cache_tokens: int,
     bytes_per_value: int,
+    kv_bytes_per_value: int,
 ) -> int:
     """Return how many blocks, with `cache_tokens` of KV cache each, fit into `memory_bytes`.
 
@@ -41,7 +42,7 @@ def blocks_that_fit(
         NoCapacity: not even one block fits.
     """
     one_block = block_bytes(facts, quantization, bytes_per_value=bytes_per_value)
-    kv = facts.kv_bytes_per_token(1, bytes_per_value=bytes_per_value) * cache_tokens
+    kv = facts.kv_bytes_per_token(1, bytes_per_value=kv_bytes_per_value) * cache_tokens
     ends = max(facts.embed_params, facts.head_params) * bytes_per_value
     room = memory_bytes - ENGINE_OVERHEAD_BYTES - ends
     count = room // (one_block + kv)

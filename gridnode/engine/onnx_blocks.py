@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gridnode.core.models import QuantFormat
+from gridnode.core.models import KvFormat, QuantFormat
 from gridnode.engine.block_cache import BlockCache
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array
@@ -23,6 +23,7 @@ from gridnode.paths import cache_dir
 # Blocks of these are: norm, attention with rotary embeddings, norm, gated feed-forward.
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
+_KINDS = ("key", "value")
 _ATTENTION = {"qkv": ["q_proj", "k_proj", "v_proj"], "o": ["o_proj"]}
 _FEED_FORWARD = {"gate_up": ["gate_proj", "up_proj"], "down": ["down_proj"]}
 
@@ -53,6 +54,8 @@ class Attention:
     window: int | None
     """Tokens that a token sees, itself not counted; None is all."""
 
+    kv: KvFormat
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockBuilder:
@@ -60,6 +63,7 @@ class BlockBuilder:
 
     checkpoint: Checkpoint
     quantization: QuantFormat
+    kv: KvFormat
     max_positions: int
     """Rows of the rotary tables: the longest session and its padding."""
 
@@ -68,7 +72,7 @@ class BlockBuilder:
         kinds = self.checkpoint.config.get("layer_types") or []
         window = self.checkpoint.config.get("sliding_window")
         uses_window = "sliding_attention" in kinds or self.checkpoint.config.get("model_type") == "mistral"
-        return Attention(window=int(window) if window and uses_window else None)
+        return Attention(window=int(window) if window and uses_window else None, kv=self.kv)
 
     def before_attention_graph(self, block_index: int) -> OnnxGraph:
         """Return the first part of a block: `hidden` in, `qkv` out (queries, keys and values, packed)."""
@@ -86,7 +90,7 @@ class BlockBuilder:
         Inputs beside them: `padding` `[6]` (of `Pad`: rows that the attention gets behind the tokens),
         `num_tokens` `[1]`, `total_tokens` `[1]` (tokens in the cache after the step and its padding) and
         `seqlens_k` `[1]` (one less). `key` and `value`, `[1, kv_heads, max_tokens, head_dim]`, are written in
-        place.
+        place; if they are int8, `key_scale` and `value_scale` are inputs as well (see `kv_scales`).
         """
         facts = self.checkpoint.facts
         graph = OnnxGraph(folder=cache_dir())
@@ -96,8 +100,9 @@ class BlockBuilder:
         graph.add_input("seqlens_k", "int32", [1])
         graph.add_input("total_tokens", "int32", [1])
         kv_shape: list[int | str] = [1, facts.num_kv_heads, "max_tokens", facts.head_dim]
-        for kind in ("key", "value"):
-            graph.add_input(kind, "float32", kv_shape)
+        kv_type = "int8" if attention.kv == "int8" else "float32"
+        for kind in _KINDS:
+            graph.add_input(kind, kv_type, kv_shape)
         cosines, sines = rotary_tables(
             rotary_parameters(self.checkpoint.config),
             head_dim=facts.head_dim,
@@ -107,19 +112,32 @@ class BlockBuilder:
         graph.constant("sines", sines)
         graph.constant("first_token", np.array([0], dtype=np.int64))
         graph.constant("tokens_axis", np.array([1], dtype=np.int64))
+        attributes: dict[str, Any] = {}
+        if attention.window is not None:
+            attributes["local_window_size"] = attention.window
+        scales: list[str] = []
+        if attention.kv == "int8":
+            attributes |= {
+                "k_quant_type": "PER_CHANNEL",
+                "v_quant_type": "PER_CHANNEL",
+                "kv_cache_bit_width": 8,
+            }
+            scale_shape = [facts.num_kv_heads, 1, facts.head_dim]
+            # Left out before them: position ids, a bias, sinks.
+            scales = ["", "", "", *(graph.add_input(f"{k}_scale", "float32", scale_shape) for k in _KINDS)]
         [padded] = graph.add("Pad", [qkv, "padding"])
         attended, new_key, new_value = graph.add(
             "GroupQueryAttention",
-            [padded, "", "", "key", "value", "seqlens_k", "total_tokens", "cosines", "sines"],
+            [padded, "", "", "key", "value", "seqlens_k", "total_tokens", "cosines", "sines", *scales],
             num_outputs=3,
             contrib=True,
             num_heads=facts.num_heads,
             kv_num_heads=facts.num_kv_heads,
             do_rotary=1,
-            **({} if attention.window is None else {"local_window_size": attention.window}),
+            **attributes,
         )
-        graph.name_output(new_key, "new_key", "float32", kv_shape)
-        graph.name_output(new_value, "new_value", "float32", kv_shape)
+        graph.name_output(new_key, "new_key", kv_type, kv_shape)
+        graph.name_output(new_value, "new_value", kv_type, kv_shape)
         [attended] = graph.add("Slice", [attended, "first_token", "num_tokens", "tokens_axis"])
         graph.name_output(attended, "attended", "float32", [1, "tokens", self.attended_width])
         return graph

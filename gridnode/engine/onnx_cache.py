@@ -12,6 +12,8 @@ import math
 import mmap
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -37,26 +39,36 @@ class StackedRows:
         self.attended = onnxruntime.OrtValue.ortvalue_from_numpy(attended[:, start:end])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockAttention:
+    """The attention of one block."""
+
+    graph: onnxruntime.InferenceSession
+    scales: tuple[Array, Array] | None
+    """Of int8 keys and values; None is float32."""
+
+
 class RowCache:
     """Keys and values of one row in some blocks.
 
     Args:
-        attentions: Of each block, the graph of its attention.
+        attentions: Of each block; all of them with int8 keys and values, or none.
         shape: `[1, kv_heads, positions, head_dim]` of keys, and of values, of one block.
     """
 
-    def __init__(
-        self, attentions: Sequence[onnxruntime.InferenceSession], shape: tuple[int, int, int, int]
-    ) -> None:
+    def __init__(self, attentions: Sequence[BlockAttention], shape: tuple[int, int, int, int]) -> None:
         self._attentions = attentions
+        dtype = np.dtype(np.float32 if attentions[0].scales is None else np.int8)
         self._stacked: StackedRows | None = None
         self._padding = np.zeros(6, dtype=np.int64)
         self._num_tokens = np.zeros(1, dtype=np.int64)
         self._seqlens = np.zeros(1, dtype=np.int32)
         self._total = np.zeros(1, dtype=np.int32)
-        values = _fresh_memory(2 * len(attentions) * math.prod(shape)).reshape(len(attentions), 2, *shape)
-        self._keys_and_values = values
-        self._bindings = [self._bind(attention, *values[i]) for i, attention in enumerate(attentions)]
+        self._keys_and_values = _fresh_zeros((len(attentions), 2, *shape), dtype)
+        self._bindings = [
+            self._bind(attention, buffers)
+            for attention, buffers in zip(attentions, self._keys_and_values, strict=True)
+        ]
 
     def begin(self, stacked: StackedRows, position: int) -> None:
         """Let the next calls of `attend` take the tokens of `stacked`, which follow `position` others."""
@@ -73,17 +85,15 @@ class RowCache:
 
     def attend(self, index: int) -> None:
         """Compute the attention of the block with `index` in this row's span."""
-        self._attentions[index].run_with_iobinding(self._bindings[index])
+        self._attentions[index].graph.run_with_iobinding(self._bindings[index])
 
     def copy_from(self, other: RowCache, num_tokens: int) -> None:
         """Take over the first `num_tokens` tokens of a row of the same session."""
         self._keys_and_values[..., :num_tokens, :] = other._keys_and_values[..., :num_tokens, :]
 
-    def _bind(
-        self, attention: onnxruntime.InferenceSession, keys: Array, values: Array
-    ) -> onnxruntime.IOBinding:
-        binding = attention.io_binding()
-        for name, buffer in (("key", keys), ("value", values)):
+    def _bind(self, attention: BlockAttention, buffers: Array) -> onnxruntime.IOBinding:
+        binding = attention.graph.io_binding()
+        for name, buffer in zip(("key", "value"), buffers, strict=True):
             bound = onnxruntime.OrtValue.ortvalue_from_numpy(buffer)
             binding.bind_ortvalue_input(name, bound)
             binding.bind_ortvalue_output(f"new_{name}", bound)
@@ -93,6 +103,8 @@ class RowCache:
             "seqlens_k": self._seqlens,
             "total_tokens": self._total,
         }
+        if attention.scales is not None:
+            numbers |= dict(zip(("key_scale", "value_scale"), attention.scales, strict=True))
         for name, number in numbers.items():
             binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(number))
         return binding
@@ -104,7 +116,7 @@ class OnnxCache:
     def __init__(
         self,
         span: Span,
-        attentions: Sequence[onnxruntime.InferenceSession],
+        attentions: Sequence[BlockAttention],
         *,
         batch: int,
         shape: tuple[int, int, int],
@@ -131,9 +143,9 @@ class OnnxCache:
         self.rows = rows
 
 
-def _fresh_memory(num_values: int) -> Array:
+def _fresh_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return zeros that take no memory before they are written, and none once nobody holds them."""
-    num_bytes = num_values * np.dtype(np.float32).itemsize
+    num_bytes = math.prod(shape) * dtype.itemsize
     if sys.platform == "win32":
         memory = mmap.mmap(-1, num_bytes)
     else:
@@ -142,4 +154,4 @@ def _fresh_memory(num_values: int) -> Array:
         # Huge pages would bring the memory of whole sessions with their first token.
         with contextlib.suppress(OSError):  # a kernel without huge pages
             memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, dtype=np.float32)
+    return np.frombuffer(memory, dtype=dtype).reshape(shape)

@@ -25,6 +25,7 @@ _CONTRIB = "com.microsoft"
 _TYPES = {
     "uint8": TensorProto.UINT8,
     "float32": TensorProto.FLOAT,
+    "int8": TensorProto.INT8,
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
 }

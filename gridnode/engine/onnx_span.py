@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnxruntime
 
-from gridnode.core.models import QuantFormat
+from gridnode.core.models import KvFormat, QuantFormat
 from gridnode.core.spans import Span
 from gridnode.engine.allocator import returning_memory
 from gridnode.engine.checkpoint import Checkpoint
@@ -41,6 +41,7 @@ class OnnxSpan:
         span: Span,
         *,
         quantization: QuantFormat,
+        kv: KvFormat = "auto",
         max_positions: int,
         num_threads: int | None = None,
         on_block: Callable[[], None] = lambda: None,
@@ -50,9 +51,11 @@ class OnnxSpan:
             raise BadInput(f"the onnx executor cannot run {checkpoint.model_id.name}: {reason}; use torch")
         self._span = span
         self._facts = checkpoint.facts
+        self._kv = kv
         builder = BlockBuilder(
             checkpoint=checkpoint,
             quantization=quantization,
+            kv=kv,
             max_positions=max_positions + MAX_PADDING_TOKENS,
         )
         num_threads = num_threads or os.cpu_count() or 1
@@ -87,7 +90,7 @@ class OnnxSpan:
     @property
     def kv_bytes_per_token(self) -> int:
         """Bytes of KV cache that one token of one row takes in one block."""
-        return self._facts.kv_bytes_per_token(1, bytes_per_value=4)
+        return self._facts.kv_bytes_per_token(1, bytes_per_value=1 if self._kv == "int8" else 4)
 
     def allocate(
         self, span: Span, *, batch: int, max_tokens: int, tuned: Mapping[str, Array] | None = None

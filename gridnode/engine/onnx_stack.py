@@ -10,8 +10,9 @@ import onnxruntime
 
 from gridnode.core.spans import Span
 from gridnode.engine.executor import Array
+from gridnode.engine.kv_ranges import kv_scales
 from gridnode.engine.onnx_blocks import Attention, BlockBuilder
-from gridnode.engine.onnx_cache import RowCache, StackedRows
+from gridnode.engine.onnx_cache import BlockAttention, RowCache, StackedRows
 
 # Stacks of up to this many tokens are kept: those of decode steps. Larger ones, of prompts, cost less to make
 # than to hold.
@@ -53,20 +54,21 @@ class BlockStack:
         num_threads = max(1, min(num_threads, MAX_THREADS // (2 * len(span))))
         self._before: dict[int, onnxruntime.InferenceSession] = {}
         self._after: dict[int, onnxruntime.InferenceSession] = {}
-        self._attentions: dict[int, onnxruntime.InferenceSession] = {}
+        self._attentions: dict[int, BlockAttention] = {}
         kinds: dict[Attention, onnxruntime.InferenceSession] = {}
         for index in span:
             kind = builder.attention(index)
             if kind not in kinds:
                 kinds[kind] = builder.attention_graph(kind).session(num_threads=num_threads)
-            self._attentions[index] = kinds[kind]
+            scales = kv_scales(builder.checkpoint, index) if kind.kv == "int8" else None
+            self._attentions[index] = BlockAttention(graph=kinds[kind], scales=scales)
             self._before[index] = builder.before_attention_graph(index).session(num_threads=num_threads)
             self._after[index] = builder.after_attention_graph(index).session(num_threads=num_threads)
             on_block()
         self._kept: dict[int, _Buffers] = {}
 
-    def attentions(self, span: Span) -> list[onnxruntime.InferenceSession]:
-        """Return the graph of the attention of each block of `span`."""
+    def attentions(self, span: Span) -> list[BlockAttention]:
+        """Return the attention of each block of `span`."""
         return [self._attentions[index] for index in span]
 
     def run(self, span: Span, steps: Sequence[RowStep], hidden: Array) -> Array:

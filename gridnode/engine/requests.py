@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from gridnode.core.models import DTypeName, ExecutorName, QuantFormat
+from gridnode.core.models import DTypeName, ExecutorName, KvFormat, QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import CacheFull, ContextFull, ErrorCode, GridError
@@ -39,6 +39,9 @@ class EngineConfig:
 
     device: str = "cpu"
     executor: ExecutorName = "auto"
+    kv: KvFormat = "auto"
+    """`auto` keeps keys and values as they are computed."""
+
     cache_tokens: int = 8192
     """Tokens of KV cache over the whole span, shared by all sessions."""
 

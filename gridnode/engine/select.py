@@ -35,9 +35,15 @@ def choose_executor(config: EngineConfig, checkpoint: Checkpoint) -> Literal["to
         raise BadInput(
             f"the executor onnx cannot run {checkpoint.model_id.name}: {reason}; use auto or torch"
         )
-    if config.executor == "auto":
-        return "onnx" if reason is None and config.quantization is not QuantFormat.NONE else "torch"
-    return config.executor
+    is_fast = reason is None and config.quantization is not QuantFormat.NONE
+    chosen: Literal["torch", "onnx"]
+    chosen = ("onnx" if is_fast else "torch") if config.executor == "auto" else config.executor
+    if config.kv == "int8" and chosen == "torch":
+        raise BadInput(
+            f"int8 keys and values need the executor onnx, and {checkpoint.model_id.name} runs on torch: "
+            f"{reason or 'choose it, or quantized weights'}; leave kv at auto"
+        )
+    return chosen
 
 
 def choose_dtype(config: EngineConfig, checkpoint: Checkpoint) -> str:
@@ -72,6 +78,7 @@ def build_executor(
             checkpoint,
             config.span,
             quantization=config.quantization,
+            kv=config.kv,
             max_positions=min(checkpoint.facts.max_positions, config.cache_tokens),
             num_threads=num_threads,
             on_block=on_block,

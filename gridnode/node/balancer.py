@@ -40,8 +40,13 @@ def memory_budget_bytes(config: NodeConfig) -> int:
 
 
 def bytes_per_value(config: NodeConfig) -> int:
-    """Return the bytes of an unquantized weight or KV value; `auto` plans for the larger."""
+    """Return the bytes of an unquantized weight; `auto` plans for the larger."""
     return 2 if config.dtype == "bfloat16" else 4
+
+
+def kv_bytes_per_value(config: NodeConfig) -> int:
+    """Return the bytes of a key or a value in a KV cache."""
+    return 1 if config.kv == "int8" else bytes_per_value(config)
 
 
 def choose_span(
@@ -63,6 +68,7 @@ def choose_span(
         memory_bytes=budget_bytes,
         cache_tokens=config.cache_tokens,
         bytes_per_value=bytes_per_value(config),
+        kv_bytes_per_value=kv_bytes_per_value(config),
     )
     return weakest_span(swarm.without(me).spans(model, states=_TAKEN), facts.num_blocks, length)
 

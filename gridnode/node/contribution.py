@@ -263,6 +263,7 @@ class Contribution:
             quantization=config.quantization,
             dtype=config.dtype,
             executor=config.executor,
+            kv=config.kv,
             cache_tokens=config.cache_tokens,
             num_threads=config.threads,
             block_cache_bytes=config.block_cache_bytes,

@@ -83,7 +83,12 @@ def memory_for(model: Path, num_blocks: int) -> int:
     def fitting(memory_bytes: int) -> int:
         try:
             return blocks_that_fit(
-                facts, QuantFormat.INT8, memory_bytes=memory_bytes, cache_tokens=8192, bytes_per_value=4
+                facts,
+                QuantFormat.INT8,
+                memory_bytes=memory_bytes,
+                cache_tokens=8192,
+                bytes_per_value=4,
+                kv_bytes_per_value=4,
             )
         except NoCapacity:
             return 0

@@ -23,7 +23,12 @@ FACTS = ModelFacts(
 
 def fit(memory_bytes: int, quantization: QuantFormat = QuantFormat.INT4) -> int:
     return blocks_that_fit(
-        FACTS, quantization, memory_bytes=memory_bytes, cache_tokens=8192, bytes_per_value=2
+        FACTS,
+        quantization,
+        memory_bytes=memory_bytes,
+        cache_tokens=8192,
+        bytes_per_value=2,
+        kv_bytes_per_value=2,
     )
 
 

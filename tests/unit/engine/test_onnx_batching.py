@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -20,13 +19,21 @@ WHOLE = Span(0, 4)
 RANDOM = np.random.default_rng(5)
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3"])
+@pytest.fixture(scope="module", params=["llama", "qwen3", "qwen2-int8", "qwen3-int8"])
 def executor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OnnxSpan:
-    path: Path = tmp_path_factory.mktemp("models") / request.param
+    family, _, kv = request.param.partition("-")
+    path = tmp_path_factory.mktemp("models") / family
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
-        checkpoint = open_checkpoint(str(tiny_models.make_model(path, request.param)))
-        return OnnxSpan(checkpoint, WHOLE, quantization=QuantFormat.INT4, max_positions=256, num_threads=1)
+        checkpoint = open_checkpoint(str(tiny_models.make_model(path, family)))
+        return OnnxSpan(
+            checkpoint,
+            WHOLE,
+            quantization=QuantFormat.INT4,
+            kv=kv or "auto",
+            max_positions=256,
+            num_threads=1,
+        )
 
 
 def cache_of(executor: OnnxSpan, batch: int = 1, max_tokens: int = 100) -> SpanCache:
@@ -117,7 +124,7 @@ def test_a_cache_takes_the_memory_of_the_tokens_that_reached_it_and_gives_it_bac
         gc.collect()
         return psutil.Process().memory_info().rss
 
-    max_tokens, used = 200_000, 200
+    max_tokens, used = 800_000 // executor.kv_bytes_per_token * 256, 200
     step = token_ids(1, used)
     executor.compute([SpanStep(cache=cache_of(executor, 1, used), position=0, token_ids=step)])
     before = resident()

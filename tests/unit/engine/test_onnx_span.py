@@ -8,7 +8,7 @@ import pytest
 import tiny_models
 from chained_spans import Chain, reference_greedy, reference_logits, reference_model
 
-from gridnode.core.models import QuantFormat
+from gridnode.core.models import KvFormat, QuantFormat
 from gridnode.core.spans import Span
 from gridnode.engine.executor import Output, SpanStep
 from gridnode.engine.locate import open_checkpoint
@@ -45,10 +45,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def spans(path: Path, cut: list[Span], quantization: QuantFormat = QuantFormat.NONE) -> list[OnnxSpan]:
+def spans(
+    path: Path, cut: list[Span], quantization: QuantFormat = QuantFormat.NONE, kv: KvFormat = "auto"
+) -> list[OnnxSpan]:
     checkpoint = open_checkpoint(str(path))
     return [
-        OnnxSpan(checkpoint, span, quantization=quantization, max_positions=256, num_threads=1)
+        OnnxSpan(checkpoint, span, quantization=quantization, kv=kv, max_positions=256, num_threads=1)
         for span in cut
     ]
 
@@ -85,6 +87,19 @@ def test_both_executors_agree_on_quantized_weights(
     assert 0 < difference < bound
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_int8_keys_and_values_change_logits_little(name: str, tmp_path: Path) -> None:
+    """Little for these models, which are random with large weights: the demo model is told below."""
+    family, options = MODELS[name]
+    path = tiny_models.make_model(tmp_path / name, family, **options)
+    expected = Chain(spans(path, CUT)).run(TOKENS, 0)
+    executors = spans(path, CUT, kv="int8")
+    difference = np.abs(Chain(executors).in_pieces(TOKENS, 7) - expected).mean() / np.abs(expected).mean()
+    print(f"{name}: int8 keys and values change logits by {difference:.2%} of their size")
+    assert 0 < difference < 0.3
+    assert executors[0].kv_bytes_per_token * 4 == spans(path, CUT[:1])[0].kv_bytes_per_token
+
+
 def test_a_lower_position_rolls_the_cache_back(tiny_llama: Path) -> None:
     executors = spans(tiny_llama, CUT)
     chain = Chain(executors)
@@ -105,13 +120,17 @@ CUTS = {
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
-@pytest.mark.parametrize("quantization", [QuantFormat.INT8, QuantFormat.INT4], ids=["int8", "int4"])
+@pytest.mark.parametrize(
+    ("quantization", "kv"),
+    [(QuantFormat.INT8, "auto"), (QuantFormat.INT4, "auto"), (QuantFormat.INT4, "int8")],
+    ids=["int8", "int4", "int4-kv8"],
+)
 def test_the_bits_of_a_token_do_not_depend_on_how_tokens_are_cut_into_steps(
-    quantization: QuantFormat, family: str, tmp_path: Path
+    quantization: QuantFormat, kv: KvFormat, family: str, tmp_path: Path
 ) -> None:
     """What verifying draft tokens, and replaying a session in other pieces, both build on."""
     path = tiny_models.make_model(tmp_path / family, family)
-    executors = spans(path, CUT, quantization)
+    executors = spans(path, CUT, quantization, kv)
     token_ids = np.random.default_rng(2).integers(0, 250, (1, 146))
     found = {}
     for name, cut in CUTS.items():
@@ -182,3 +201,22 @@ def test_the_demo_model_gives_the_tokens_of_transformers(demo_model_path: Path) 
     executors = spans(demo_model_path, [Span(0, 15), Span(15, 30)])
     for prompt in ([504, 3575, 282, 4649, 314], [1, 9690, 198, 2683, 359]):
         assert Chain(executors).greedy(prompt, 32) == reference_greedy(model, prompt, 32)
+
+
+@pytest.mark.smollm
+def test_int8_keys_and_values_of_the_demo_model_change_its_predictions_little(demo_model_path: Path) -> None:
+    prompt = [504, 3575, 282, 4649, 314]
+    halves = [Span(0, 15), Span(15, 30)]
+    as_computed = spans(demo_model_path, halves, QuantFormat.INT8)
+    text = np.array([prompt + Chain(as_computed).greedy(prompt, 60)])
+    expected = _log_softmax(Chain(as_computed).run(text, 0))
+    found = _log_softmax(Chain(spans(demo_model_path, halves, QuantFormat.INT8, "int8")).run(text, 0))
+    divergence = (np.exp(expected) * (expected - found)).sum(-1).mean()
+    print(f"int8 keys and values: KL divergence {divergence:.4f}")
+    assert 0 < divergence < 0.03
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    found: np.ndarray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return found
