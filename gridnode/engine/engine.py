@@ -91,11 +91,16 @@ class Engine:
             has_head=self._executor.has_head,
             total_cache_tokens=self._config.cache_tokens,
             max_session_tokens=min(self._facts.max_positions, self._config.cache_tokens),
+            kv_bytes_per_token=self._executor.kv_bytes_per_token,
             text_dir=str(self._text_dir or ""),
             resident_bytes=resident_bytes,
             load_s=load_s,
             decode_block_s=measure_decode_block_s(self._executor, self._facts.hidden_size),
         )
+
+    def has_room(self, request: OpenLease) -> bool:
+        """Return whether a lease would not be refused for want of KV cache."""
+        return self._pool.fits(request.span, batch=request.batch, max_tokens=request.max_tokens)
 
     def handle(self, request: Request, body: bytes | bytearray | memoryview = b"") -> EngineMessage:
         """Return the answer to a request that is no step.
@@ -162,6 +167,8 @@ class Engine:
             session = self._session(run)
             values = to_array(run.request.tensor, run.body)
             self._check(session, run.request, values)
+            if run.request.parents:
+                session.cache.reorder(run.request.parents, run.request.position)
             run.values, run.body = values, b""
 
     def compute(self, runs: Sequence[StepRun]) -> None:
@@ -217,6 +224,8 @@ class Engine:
             raise BadInput(
                 f"step at position {request.position}, the session holds {session.num_tokens} tokens"
             )
+        if request.parents and (len(request.parents) != lease.batch or max(request.parents) >= lease.batch):
+            raise BadInput(f"rows {request.parents} asked of a session of {lease.batch} rows")
         end = request.position + values.shape[1]
         if end > lease.max_tokens:
             raise ContextFull(end, lease.max_tokens)

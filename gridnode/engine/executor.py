@@ -55,6 +55,10 @@ class SpanCache(Protocol):
         """Positions per row."""
         ...
 
+    def reorder(self, parents: Sequence[int], num_tokens: int) -> None:
+        """Let row i go on from the first `num_tokens` tokens of what row `parents[i]` holds (beam search)."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SpanStep:

@@ -52,6 +52,10 @@ class KVCachePool:
         """Leases that are held now."""
         return len(self._leases)
 
+    def fits(self, span: Span, *, batch: int, max_tokens: int) -> bool:
+        """Return whether such a lease could be opened now."""
+        return batch * max_tokens * self._bytes_per_token * len(span) <= self.free_bytes
+
     def open(self, lease: int, span: Span, *, batch: int, max_tokens: int) -> CacheLease:
         """Lease `batch * max_tokens` tokens in the blocks of `span`.
 
@@ -67,7 +71,7 @@ class KVCachePool:
             )
         per_token = self._bytes_per_token * len(span)
         num_bytes = batch * max_tokens * per_token
-        if num_bytes > self.free_bytes:
+        if not self.fits(span, batch=batch, max_tokens=max_tokens):
             raise CacheFull(batch * max_tokens, self.free_bytes // per_token)
         granted = CacheLease(lease=lease, span=span, batch=batch, max_tokens=max_tokens, num_bytes=num_bytes)
         self._leases[lease] = granted

@@ -129,7 +129,7 @@ class OnnxCache:
         self.rows = [RowCache(attentions, row_shape) for _ in range(batch)]
 
     def reorder(self, parents: Sequence[int], num_tokens: int) -> None:
-        """Let row i go on from what row `parents[i]` holds: a beam search drops rows and doubles others."""
+        """Let row i go on from the first `num_tokens` tokens of what row `parents[i]` holds (beam search)."""
         spare = [row for index, row in enumerate(self.rows) if index not in parents]
         moved: set[int] = set()
         rows = []

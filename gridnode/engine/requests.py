@@ -93,6 +93,9 @@ class OpenLease(TypedMessage):
     span: Span
     batch: int
     max_tokens: int
+    wait_s: Annotated[float, Meta(ge=0.0)] = 0.0
+    """How long to wait for others to end if it does not fit now."""
+
     tuning: Tuning = NOT_TUNED
     """What to add to the blocks; its tensors are the body."""
 
@@ -113,6 +116,9 @@ class StepRequest(TypedMessage):
     type: ClassVar[int] = RequestType.STEP
     number: Number
     lease: Number
+    parents: tuple[Number, ...] = ()
+    """Row i goes on from what row `parents[i]` held before (beam search); none is each from its own."""
+
     position: Number
     """Tokens before these that count; what lies behind in the cache is overwritten."""
 
@@ -182,6 +188,9 @@ class Loaded(TypedMessage):
     total_cache_tokens: int
     max_session_tokens: int
     """Longest session: what the model was trained for, or less if the cache is smaller."""
+
+    kv_bytes_per_token: int
+    """Bytes of KV cache of one token of one row in one block."""
 
     text_dir: str
     """Directory of the tokenizer's files (see `gridnode.engine.text`); empty if the model has none."""

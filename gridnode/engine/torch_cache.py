@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -53,6 +55,11 @@ class _BlockCache(CacheLayerMixin):
         """Bytes allocated."""
         return sum(tensor.nbytes for tensor in (self.keys, self.values) if tensor is not None)
 
+    def reorder(self, parents: Sequence[int]) -> None:
+        """Let row i hold what row `parents[i]` holds."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[list(parents)], self.values[list(parents)]
+
     def get_max_length(self) -> int:
         """Return the tokens that fit."""
         return self._owner.max_tokens
@@ -89,3 +96,8 @@ class TorchCache(Cache):
     def num_bytes(self) -> int:
         """Bytes of the keys and values that are allocated."""
         return sum(block.num_bytes for block in self._blocks)
+
+    def reorder(self, parents: Sequence[int], num_tokens: int) -> None:
+        """Let row i go on from the first `num_tokens` tokens of what row `parents[i]` holds (beam search)."""
+        for block in self._blocks:
+            block.reorder(parents)

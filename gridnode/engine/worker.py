@@ -22,6 +22,7 @@ import psutil
 
 from gridnode.engine.block_cache import shrink_block_cache
 from gridnode.engine.engine import Engine
+from gridnode.engine.lease_line import LeaseLine
 from gridnode.engine.requests import (
     BackwardRequest,
     Cancel,
@@ -57,6 +58,7 @@ class Worker:
         self._sock = sock
         self._decoder = FrameDecoder()
         self._queue = StepQueue()
+        self._line = LeaseLine()
         self._training: deque[tuple[BackwardRequest, bytes]] = deque()
         self._engine: Engine | None = None
         self._is_open = True
@@ -66,15 +68,18 @@ class Worker:
         while self._is_open:
             for frame in self._read(wait=not (self._queue or self._training)):
                 self._take(frame)
+            if self._engine is not None and self._line:
+                self._open_waiting(self._engine)
             if self._engine is not None and self._queue:
                 self._take_turn(self._engine)
             elif self._engine is not None and self._training:
                 self._train(self._engine)
 
     def _read(self, *, wait: bool) -> list[Frame]:
-        """Return what has arrived; if `wait`, wait for something first."""
+        """Return what has arrived; if `wait`, wait for something, or until a lease has waited enough."""
         frames: list[Frame] = []
-        while self._is_open and select.select([self._sock], [], [], None if wait else 0)[0]:
+        longest_s = self._line.next_deadline_s()
+        while self._is_open and select.select([self._sock], [], [], longest_s if wait else 0)[0]:
             wait = False
             try:
                 data = self._sock.recv(_READ_BYTES)
@@ -105,12 +110,26 @@ class Worker:
                 run = self._queue.find(request.number)
                 if run is not None:
                     self._queue.remove(run)
-            elif isinstance(request, OpenLease | CloseLease):
-                self._send(self._engine.handle(request, frame.body))
-                if isinstance(request, CloseLease):
-                    self._drop_steps(request.lease)
+            elif isinstance(request, OpenLease):
+                self._open(self._engine, request, frame)
+            elif isinstance(request, CloseLease):
+                self._line.drop(request.lease)
+                self._send(self._engine.handle(request))
+                self._drop_steps(request.lease)
             else:
                 raise ProtocolError(f"{type(request).__name__} is no request")
+
+    def _open(self, engine: Engine, request: OpenLease, frame: Frame) -> None:
+        if request.wait_s and (self._line or not engine.has_room(request)):
+            self._line.add(request, bytes(frame.body))
+        else:
+            self._send(engine.handle(request, frame.body))
+
+    def _open_waiting(self, engine: Engine) -> None:
+        """Open the leases for which there is room now; refuse those that have waited enough."""
+        while (waiting := self._line.take(engine.has_room)) is not None:
+            with self._answering_errors(waiting.request.number):
+                self._send(engine.handle(waiting.request, waiting.body))
 
     def _drop_steps(self, lease: int) -> None:
         for run in self._queue.drop_lease(lease):

@@ -299,3 +299,31 @@ def test_the_loaded_span_is_described(engine: Engine) -> None:
     assert loaded.has_head
     assert loaded.total_cache_tokens == loaded.max_session_tokens == TOTAL_TOKENS
     assert 0 < loaded.decode_block_s < 1
+
+
+def test_rows_of_a_beam_search_go_on_from_their_parents(engine: Engine) -> None:
+    past, new = np.array([[1, 2, 3], [4, 5, 6]], "<i4"), np.array([[7], [7]], "<i4")
+
+    def run(lease: int, token_ids: np.ndarray, position: int, parents: tuple[int, ...] = ()) -> np.ndarray:
+        request = StepRequest(
+            number=7,
+            lease=lease,
+            parents=parents,
+            position=position,
+            tensor=TensorHeader("int32", token_ids.shape),
+            output="logits",
+        )
+        step_run = StepRun(request, token_ids.tobytes())
+        engine.prepare(step_run)
+        engine.compute([step_run])
+        return np.frombuffer(engine.finish(step_run)[1], "<f4").reshape(2, -1)
+
+    for lease in (2, 3):
+        engine.handle(OpenLease(number=0, lease=lease, span=WHOLE, batch=2, max_tokens=10))
+    run(2, past, 0)
+    run(3, past[[1, 1]], 0)
+    found, expected = run(2, new, 3, parents=(1, 1)), run(3, new, 3)
+    assert np.abs(found - expected).max() < 1e-5
+    for parents in ((0,), (0, 2), (0, 1, 1)):
+        with pytest.raises(BadInput, match="session of 2 rows"):
+            run(2, new, 4, parents=parents)

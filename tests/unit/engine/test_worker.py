@@ -191,3 +191,44 @@ def test_nothing_is_computed_before_a_span_is_loaded(tmp_path: Path) -> None:
 
 def test_a_worker_ends_with_its_socket_in_the_middle_of_a_prompt(node: Node) -> None:
     node.send_frames(frame(step(10, 1, 1900)))
+
+
+def opening(lease: int, max_tokens: int, wait_s: float) -> OpenLease:
+    return OpenLease(
+        number=100 + lease, lease=lease, span=WHOLE, batch=1, max_tokens=max_tokens, wait_s=wait_s
+    )
+
+
+def test_a_lease_that_may_wait_is_opened_when_another_one_ends(node: Node) -> None:
+    free = free_tokens(node)
+    node.send(opening(8, free, 0.0), opening(9, free, 60.0), opening(10, free, 60.0))
+    assert isinstance(node.answer(), LeaseOpened)
+    # Steps of others go on meanwhile, and who does not wait is refused at once.
+    node.send_frames(frame(step(10, 1, 1)))
+    node.send(opening(11, 5, 0.0))
+    assert {type(answer) for answer in node.answers(2)} == {StepAnswer, Failed}
+    node.send(CloseLease(number=1, lease=10), CloseLease(number=2, lease=8))
+    assert [answer.number for answer in node.answers(3)] == [1, 2, 109]
+    node.send(CloseLease(number=3, lease=9))
+    closed = node.answer()
+    assert isinstance(closed, LeaseClosed)
+    assert closed.free_cache_tokens == free
+
+
+def test_a_lease_that_has_waited_enough_is_refused_with_numbers(node: Node) -> None:
+    free = free_tokens(node)
+    node.send(opening(9, free + 1, 0.05))
+    refused = node.answer()
+    assert isinstance(refused, Failed)
+    assert (refused.code, refused.wanted_tokens, refused.limit_tokens) == (
+        ErrorCode.CACHE_FULL,
+        free + 1,
+        free,
+    )
+
+
+def free_tokens(node: Node) -> int:
+    node.send(CloseLease(number=99, lease=99))
+    answer = node.answer()
+    assert isinstance(answer, LeaseClosed)
+    return answer.free_cache_tokens
