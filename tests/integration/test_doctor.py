@@ -21,14 +21,20 @@ from gridnode.cli.doctor.findings import Diagnosis, Finding, State
 from gridnode.cli.doctor.swarm_facts import call_on
 from gridnode.cli.state_lock import state_lock
 from gridnode.config import NodeConfig
+from gridnode.config.swarm_file import SwarmFile
 from gridnode.core.addresses import Address
+from gridnode.core.invitation import Invitation
 from gridnode.core.models import QuantFormat
 from gridnode.core.placement import ENGINE_OVERHEAD_BYTES, block_bytes
 from gridnode.core.spans import Span
 from gridnode.core.swarm_pass import SwarmPass
+from gridnode.core.swarm_secret import SwarmKey
 from gridnode.engine.block_cache import blocks_dir
 from gridnode.engine.locate import open_checkpoint
-from gridnode.net.identity import IDENTITY_FILE, load_or_create_identity
+from gridnode.net.identity import IDENTITY_FILE, Identity, load_or_create_identity
+from gridnode.net.relay_limits import RelayLimits
+from gridnode.net.relay_service import RelayService
+from gridnode.node.node import Node
 from gridnode.units import MIB, TIB, format_bytes
 from gridnode.wire.messages import PROTOCOL_VERSION
 
@@ -165,6 +171,54 @@ def test_nobody_at_the_address_to_join(config: NodeConfig) -> None:
     found = failure(doctor(config, join=(address,)))
     assert found.check == "join"
     assert found.mend == "gridnode doctor network  # at 127.0.0.1"
+
+
+def test_a_relay_that_answers_and_one_that_is_gone(config: NodeConfig) -> None:
+    async def scenario() -> None:
+        relay = RelayService(Identity.generate(), Address("127.0.0.1", 0), RelayLimits())
+        serving = asyncio.create_task(relay.run())
+        address = relay.address
+        using = replace(config, relay=(str(address),))
+        found = said(diagnose(await examine(using)), "relay")
+        assert found.state is State.OK
+        assert f"the relay at {address} answers in " in found.measured
+        assert "sees this computer at 127.0.0.1:" in found.measured
+        assert not relay.server.counters.registered_nodes
+        serving.cancel()
+        await asyncio.wait([serving])
+        gone = failure(diagnose(await examine(using)))
+        assert gone.check == "relay"
+        assert gone.mend == f"gridnode relay --listen 0.0.0.0:{address.port}  # at 127.0.0.1"
+
+    asyncio.run(scenario())
+
+
+def test_the_key_of_another_swarm(config: NodeConfig, tmp_path: Path) -> None:
+    def keep_key(state_dir: Path, letter: bytes) -> None:
+        key = SwarmKey(seed=letter * 32, made_s=1, older_until_s=0)
+        SwarmFile(state_dir).write(Invitation(swarm=SwarmPass(name="home", keys=(key,))))
+
+    async def scenario() -> None:
+        keep_key(tmp_path / "theirs", b"t")
+        node = Node(replace(config, model="", state_dir=tmp_path / "theirs"))
+        listening = asyncio.Event()
+        running = asyncio.create_task(node.run(on_listening=listening.set))
+        await listening.wait()
+        joining = replace(config, join=(node.address,))
+        try:
+            keep_key(config.state_dir, b"t")
+            assert not diagnose(await examine(joining)).fails
+            keep_key(config.state_dir, b"o")
+            wrong = failure(diagnose(await examine(joining)))
+            assert wrong.check == "swarm key"
+            assert "wrong key: " in wrong.measured
+            assert "has another swarm key than this one" in wrong.measured
+            assert wrong.mend == "gridnode join -  # with what 'gridnode invite' prints there"
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+
+    asyncio.run(scenario())
 
 
 def test_what_the_hub_still_has_to_give(

@@ -14,6 +14,8 @@ from gridnode.cli.doctor.model import ModelFacts, model_findings
 from gridnode.cli.doctor.model_facts import find_model
 from gridnode.cli.doctor.network import NetworkFacts, network_findings
 from gridnode.cli.doctor.network_facts import measure_network
+from gridnode.cli.doctor.relay_facts import visit_relays
+from gridnode.cli.doctor.relays import RelayVisit, relay_findings
 from gridnode.cli.doctor.service import ServiceFacts, service_findings
 from gridnode.cli.doctor.service_facts import ask_systemd
 from gridnode.cli.doctor.swarm import SwarmFacts, swarm_findings
@@ -34,6 +36,9 @@ class Facts:
     config: NodeConfig
     machine: MachineFacts
     network: NetworkFacts
+    relays: tuple[RelayVisit, ...] = ()
+    """In the order of the configuration."""
+
     swarm: SwarmFacts
     model: ModelFacts
     service: ServiceFacts
@@ -61,7 +66,9 @@ async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
     network = measure_network(
         config, running_pid=running_pid, running_listen=status.listen if status else str(config.listen)
     )
-    swarm = await call_on_swarm(config, status, door_error)
+    swarm, relays = await asyncio.gather(
+        call_on_swarm(config, status, door_error), visit_relays(config.relay)
+    )
     model = await asyncio.to_thread(find_model, config, swarm.heard(), status, me=_me(config))
     machine = measure_machine(
         config,
@@ -73,7 +80,13 @@ async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
         clock_offsets_s=tuple(v.clock_offset_s for v in swarm.visits if v.clock_offset_s is not None),
     )
     return Facts(
-        config=config, machine=machine, network=network, swarm=swarm, model=model, service=ask_systemd()
+        config=config,
+        machine=machine,
+        network=network,
+        relays=relays,
+        swarm=swarm,
+        model=model,
+        service=ask_systemd(),
     )
 
 
@@ -82,6 +95,7 @@ def diagnose(facts: Facts, groups: Collection[Group] = tuple(Group)) -> Diagnosi
     found = (
         *machine_findings(facts.machine),
         *network_findings(facts.network),
+        *relay_findings(facts.relays),
         *swarm_findings(facts.swarm),
         *model_findings(facts.model),
         *service_findings(facts.service),

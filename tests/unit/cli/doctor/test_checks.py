@@ -17,6 +17,7 @@ from gridnode.cli.doctor.findings import Group, State
 from gridnode.cli.doctor.machine import StateDir
 from gridnode.cli.doctor.network import MACOS_BLOCKED, Attempt
 from gridnode.cli.doctor.network_facts import mdns_question
+from gridnode.cli.doctor.relays import RelayVisit
 from gridnode.cli.doctor.service import Unit
 from gridnode.cli.doctor.service_facts import read_unit
 from gridnode.cli.doctor.swarm import Visit
@@ -280,3 +281,27 @@ def test_the_question_is_one_that_responders_understand() -> None:
 def test_the_sentence_about_macos_is_that_of_the_documents() -> None:
     text = (Path(__file__).parents[4] / "docs" / "doctor.md").read_text()
     assert MACOS_BLOCKED in text
+
+
+HERE = RelayVisit(place=Address("192.0.2.7", 7339), rtt_s=0.012, observed=Address("203.0.113.5", 50000))
+GONE = replace(HERE, problem="nobody answered")
+
+
+@pytest.mark.parametrize(
+    ("visits", "state", "measured"),
+    [
+        ((GONE,), State.FAIL, "the relay at 192.0.2.7:7339 cannot be used: nobody answered"),
+        ((HERE, GONE), State.WARN, "cannot be used"),
+        ((replace(HERE, by_tcp=True, observed=None),), State.WARN, "12 ms, but by TCP only"),
+    ],
+)
+def test_a_relay_that_is_of_little_use(visits: tuple[RelayVisit, ...], state: State, measured: str) -> None:
+    found = the_one(diagnose(replace(HEALTHY, relays=visits)), state)
+    assert (found.group, found.check) == (Group.NETWORK, "relay")
+    assert measured in found.measured
+
+
+def test_a_relay_tells_where_it_sees_this_computer() -> None:
+    [found] = [f for f in diagnose(replace(HEALTHY, relays=(HERE,))).findings if f.check == "relay"]
+    assert found.state is State.OK
+    assert found.measured.endswith("answers in 12 ms, and sees this computer at 203.0.113.5:50000")
