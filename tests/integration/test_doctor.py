@@ -195,7 +195,7 @@ def test_a_relay_that_answers_and_one_that_is_gone(config: NodeConfig) -> None:
 
 def test_the_key_of_another_swarm(config: NodeConfig, tmp_path: Path) -> None:
     def keep_key(state_dir: Path, letter: bytes) -> None:
-        key = SwarmKey(seed=letter * 32, made_s=1, older_until_s=0)
+        key = SwarmKey(seed=letter * 32, made_s=1, older_until_s=1)
         SwarmFile(state_dir).write(Invitation(swarm=SwarmPass(name="home", keys=(key,))))
 
     async def scenario() -> None:

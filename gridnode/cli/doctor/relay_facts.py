@@ -68,7 +68,7 @@ async def _look(link: RelayLink, changed: asyncio.Event) -> RelayVisit:
         return RelayVisit(place=place, rtt_s=link.rtt_s, by_tcp=True)
     try:
         async with asyncio.timeout(_OBSERVED_TIMEOUT_S):
-            while link.route is not None and link.observed is None:
+            while link.observed is None:
                 changed.clear()
                 await changed.wait()
     except TimeoutError:
