@@ -129,7 +129,10 @@ def figures(node: RunningNode) -> dict[str, int]:
     """Return what may not grow."""
     status = node.status()
     process = psutil.Process(node.process.pid)
-    descriptors = [str(path.readlink()) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
+    descriptors = []
+    for path in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            descriptors.append(str(path.readlink()))
     return {
         "tasks": status["tasks"],
         "streams": status["open_streams"],
