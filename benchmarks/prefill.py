@@ -1,8 +1,11 @@
 """Time to the first token of a long prompt over three hops: `python benchmarks/prefill.py`.
 
-The demo model, a prompt of 1024 tokens, one process and one thread for each hop. "Without" sends the prompt
-in one piece, or the next chunk when the one before has come back; "with" sends them one behind the other, so
-that all hops compute at once. Medians.
+A prompt of 1024 tokens. "Without" sends it in one piece, or the next chunk when the one before has come back;
+"with" sends chunks one behind the other, so that all hops compute at once. Medians.
+
+Three hops on one computer share its cores, and compute no more at once than it has. So the hops wait here for
+each token, 1 ms, as if each had a computer of its own; what they compute is small. `--demo` takes the demo
+model on the cores that there are instead.
 """
 
 from __future__ import annotations
@@ -12,25 +15,60 @@ import asyncio
 import os
 import statistics
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from far_nodes import client, delay_links, far_nodes, thirds
+from far_nodes import client, delay_links, demo_model, far_nodes, thirds
 from rich.console import Console
 from rich.table import Table
+from tokenizers import Tokenizer, models
 
 from gridnode.control.answer_schema import Finished, GenerateRequest
+from gridnode.core.spans import Span
 from gridnode.node import lasting_session
 from gridnode.node.node import Node
 
 CHUNK_TOKENS = 128
+TOKEN_S = 0.001
 UNDER_WAY = lasting_session.MAX_STEPS_UNDER_WAY
+
+
+@dataclass(frozen=True)
+class Hops:
+    """What computes the prompt."""
+
+    model: Path
+    spans: list[Span]
+    token_s: float
+    """What each token waits in each hop."""
+
+
+def slow_hops(directory: Path) -> Hops:
+    """Write a random model as wide as SmolLM2 with little to compute, and return its hops."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=256,
+        hidden_size=576,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    tokenizer = Tokenizer(models.BPE(vocab={chr(i): i for i in range(256)}, merges=[]))
+    tokenizer.save(str(directory / "tokenizer.json"))
+    return Hops(directory, thirds(3), TOKEN_S)
 
 
 async def time_to_first_token(node: Node, num_tokens: int, chunk_tokens: int | None, under_way: int) -> float:
     """Return the seconds from a request to its first token."""
     lasting_session.MAX_STEPS_UNDER_WAY = under_way
     request = GenerateRequest(
-        token_ids=tuple(100 + i * 7919 % 40000 for i in range(num_tokens)),
+        token_ids=tuple(i * 7919 % 250 for i in range(num_tokens)),
         max_tokens=1,
         prefill_chunk_tokens=chunk_tokens,
     )
@@ -38,7 +76,9 @@ async def time_to_first_token(node: Node, num_tokens: int, chunk_tokens: int | N
     return finished[0].ttft_s
 
 
-async def measure(delay_s: float, directory: Path, *, repeats: int, num_tokens: int) -> dict[str, float]:
+async def measure(
+    hops: Hops, directory: Path, *, delay_s: float, repeats: int, num_tokens: int
+) -> dict[str, float]:
     """Return the medians of each way."""
     ways: dict[str, tuple[int | None, int]] = {
         "without: one piece": (num_tokens, 1),
@@ -47,7 +87,7 @@ async def measure(delay_s: float, directory: Path, *, repeats: int, num_tokens: 
         "with: chunks that suit the route": (None, UNDER_WAY),
     }
     found: dict[str, list[float]] = {way: [] for way in ways}
-    with far_nodes(thirds(), directory, delay_s=delay_s) as port:
+    with far_nodes(hops.model, hops.spans, directory, delay_s=delay_s, token_s=hops.token_s) as port:
         async with client(directory / "client", port, num_nodes=3) as node:
             for round_number in range(repeats + 1):
                 for way, (chunk_tokens, under_way) in ways.items():
@@ -63,21 +103,25 @@ def main() -> None:
     parser.add_argument("--delays-ms", type=float, nargs="+", default=[0.0, 20.0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=1024)
+    parser.add_argument("--demo", action="store_true", help="the demo model on this computer's cores")
     arguments = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    title = (
-        f"First token of {arguments.tokens} over three hops on {cores} cores, load {os.getloadavg()[0]:.0f}"
-    )
-    table = Table(title=title)
-    for column in ("link delay", "prompt", "seconds", "of one piece"):
-        table.add_column(column)
     with tempfile.TemporaryDirectory() as scratch:
+        if arguments.demo:
+            hops = Hops(demo_model(), thirds(), 0.0)
+            what = f"the demo model on {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.0f}"
+        else:
+            hops = slow_hops(Path(scratch) / "model")
+            what = f"{TOKEN_S * 1000:g} ms a token in each"
+        table = Table(title=f"First token behind {arguments.tokens}, three hops, {what}")
+        for column in ("link delay", "prompt", "seconds", "of one piece"):
+            table.add_column(column)
         for delay_ms in arguments.delays_ms:
             delay_links(delay_ms / 1000)
             found = asyncio.run(
                 measure(
-                    delay_ms / 1000,
+                    hops,
                     Path(scratch) / f"{delay_ms:.0f}",
+                    delay_s=delay_ms / 1000,
                     repeats=arguments.repeats,
                     num_tokens=arguments.tokens,
                 )

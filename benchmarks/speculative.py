@@ -64,7 +64,7 @@ async def ask(node: Node, text: str, sampling: SamplingParams, drafts: str, max_
 
 async def measure(delay_s: float, table: Table, directory: Path, *, repeats: int, max_tokens: int) -> None:
     """Add the lines of one delay to `table`."""
-    with far_nodes(thirds(), directory, delay_s=delay_s) as port:
+    with far_nodes(demo_model(), thirds(), directory, delay_s=delay_s) as port:
         async with contextlib.AsyncExitStack() as stack:
             plain = await stack.enter_async_context(client(directory / "plain", port, num_nodes=3))
             drafting = await stack.enter_async_context(
