@@ -19,6 +19,7 @@ def complete_models() -> tuple[str, ...]:
 def open_checkpoint(location: str) -> Checkpoint:
     """Return the checkpoint at `location`: a directory of safetensors, a GGUF file or a Hub id.
 
+    A GGUF file may be alone in its directory, with or without the files of a tokenizer.
     Reads headers only, and hashes local weight files the first time.
 
     Raises:
@@ -26,6 +27,8 @@ def open_checkpoint(location: str) -> Checkpoint:
     """
     path = Path(location).expanduser()
     # Each format imports its own libraries; a node needs one of them.
+    if path.is_dir() and len(files := list(path.glob("*.gguf"))) == 1 and not any(path.glob("*.safetensors")):
+        [path] = files
     if path.is_dir():
         from gridnode.engine.safetensors_checkpoint import open_directory
 

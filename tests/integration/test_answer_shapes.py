@@ -207,6 +207,8 @@ def test_vectors_are_means_of_the_last_hidden_states(tiny_llama: Path, spans: li
 
 
 def test_answers_wait_in_line_for_room(tiny_llama: Path) -> None:
+    """B7."""
+
     async def scenario() -> None:
         async with running_swarm(tiny_llama, [Span(0, 4)]) as swarm:
             [node] = swarm.nodes

@@ -60,6 +60,7 @@ def test_without_a_node_it_says_what_to_do() -> None:
 
 
 def test_importing_gridnode_loads_nothing_heavy_and_names_are_there() -> None:
+    """A26."""
     program = (
         "import sys, gridnode;"
         "heavy = {'torch', 'transformers', 'numpy', 'httpx', 'msgspec'} & set(sys.modules);"
@@ -69,3 +70,16 @@ def test_importing_gridnode_loads_nothing_heavy_and_names_are_there() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         gridnode.nothing  # noqa: B018 - the attribute is the test
+
+
+def test_importing_gridnode_takes_less_than_a_fifth_of_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    program = "import time; t = time.perf_counter(); import gridnode; print(time.perf_counter() - t)"
+
+    def measured_s() -> float:
+        done = subprocess.run([sys.executable, "-c", program], check=True, timeout=60, capture_output=True)
+        return float(done.stdout)
+
+    best_s = min(measured_s() for _ in range(3))
+    with capsys.disabled():
+        print(f"import gridnode: {best_s * 1000:.1f} ms, the best of three")
+    assert best_s < 0.2

@@ -80,7 +80,7 @@ def assert_drafts_were_used(answer: Answer) -> None:
 def test_answers_are_the_same_with_drafts_and_without(
     tiny_llama: Path, quantization: QuantFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever tokens are chosen, and whatever is asked of them. Unquantized is the reference executor."""
+    """A22: wherever tokens are chosen, whatever is asked of them. Unquantized is the reference executor."""
     shapes: list[tuple[SamplingParams, dict[str, object]]] = [
         (GREEDY, {}),
         (SAMPLED, {}),

@@ -87,6 +87,8 @@ def test_an_answer_waits_for_the_only_holder_to_come_back(tiny_llama: Path) -> N
 
 
 def test_a_node_that_leaves_is_replaced_by_one_that_joins_later(tiny_llama: Path) -> None:
+    """B2."""
+
     async def scenario() -> None:
         async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
             node, leaving = swarm.nodes

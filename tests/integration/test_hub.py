@@ -75,6 +75,7 @@ def test_only_the_weight_files_of_the_span_are_fetched(model: Path, tmp_path: Pa
 
 
 def test_a_second_start_needs_no_network(model: Path, tmp_path: Path) -> None:
+    """B12."""
     with running_hub(model) as hub:
         first = open_in_process(hub.url, tmp_path / "cache", 1)
     assert open_in_process("http://127.0.0.1:9", tmp_path / "cache", 1, offline=True) == first

@@ -144,6 +144,8 @@ def test_addresses_near_by_are_dialled_first() -> None:
 
 
 def test_nobody_on_the_lan_makes_us_dial_the_internet() -> None:
+    """B11."""
+
     async def scenario() -> None:
         network = MemoryNetwork()
         async with node(network, SMALL) as a, node(network, LARGE) as b:

@@ -46,6 +46,7 @@ def assert_nothing_left(tmp_path: Path) -> None:
 
 
 def test_a_swarm_of_two_answers_and_leaves_nothing(tmp_path: Path) -> None:
+    """B15."""
     demo = start_demo(tmp_path, "What is the capital of France?", "--nodes", "2")
     out, err = demo.communicate(timeout=200)
     assert demo.returncode == 0, err

@@ -29,6 +29,7 @@ def hops(
 
 
 def test_hops_follow_each_other_over_all_blocks() -> None:
+    """A17."""
     found = hops([peer(C, 4, 6), peer(A, 0, 2), peer(B, 2, 4)])
     assert found == [Hop(A, Span(0, 2)), Hop(B, Span(2, 4)), Hop(C, Span(4, 6))]
 

@@ -293,6 +293,7 @@ def test_a_worker_loads_one_span(engine: Engine, tiny_llama: Path) -> None:
 
 
 def test_the_loaded_span_is_described(engine: Engine) -> None:
+    """A27."""
     loaded = engine.describe(3, load_s=1.0, resident_bytes=5)
     assert (loaded.executor, loaded.dtype) == ("torch", "float32")
     assert loaded.has_embeddings

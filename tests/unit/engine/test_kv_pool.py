@@ -14,6 +14,7 @@ def pool(total_tokens: int = 100) -> KVCachePool:
 
 
 def test_leases_are_accounted_exactly() -> None:
+    """A18."""
     cache = pool()
     lease = cache.open(1, Span(0, 4), batch=2, max_tokens=30)
     assert lease.num_bytes == 2 * 30 * 4 * BYTES
@@ -63,6 +64,7 @@ def test_nonsense_is_refused(lease: int, span: Span, batch: int, max_tokens: int
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.integers(1, 60), st.integers(0, 3))))
 def test_no_sequence_of_calls_loses_a_byte(calls: list[tuple[bool, int, int, int]]) -> None:
+    """B8."""
     cache = pool()
     held: dict[int, int] = {}
     for is_open, lease, max_tokens, start in calls:

@@ -74,7 +74,7 @@ def test_logits_and_greedy_tokens_equal_transformers(name: str, tmp_path: Path) 
 def test_both_executors_agree_on_quantized_weights(
     tiny_llama: Path, quantization: QuantFormat, bound: float
 ) -> None:
-    """The fast path rounds activations to 8 bits, the reference does not: that is the whole difference.
+    """A23: The fast path rounds activations to 8 bits, the reference does not: that is the whole difference.
 
     This model is random with large weights, which makes it loud; the demo model differs by a tenth of this.
     """

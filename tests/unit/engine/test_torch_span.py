@@ -113,6 +113,7 @@ def test_quantized_blocks_compute_with_the_weights_that_they_stand_for(
 
 
 def test_bfloat16_computes_and_keeps_half_the_cache(tiny_llama: Path) -> None:
+    """A29."""
     exact = Chain(spans(tiny_llama, CUTS[0])).run(TOKENS, 0)
     half = spans(tiny_llama, CUTS[1], dtype="bfloat16")
     assert half[0].kv_bytes_per_token == spans(tiny_llama, CUTS[0])[0].kv_bytes_per_token // 2

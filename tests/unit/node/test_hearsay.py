@@ -78,6 +78,7 @@ def test_the_age_that_is_told_counts_too() -> None:
 
 
 def test_a_peer_that_is_there_may_have_a_slow_clock() -> None:
+    """B10."""
     assert is_taken_over(announce(made_at_s=NOW_S - 86_400), teller=PEER.peer_id)
 
 

@@ -43,6 +43,8 @@ def test_with_room_nobody_waits() -> None:
 
 
 def test_who_came_first_is_served_first_and_is_told_the_place() -> None:
+    """A19."""
+
     async def scenario() -> None:
         line, room = WaitingLine(), Room(0)
         told: dict[str, list[Waiting]] = {name: [] for name in "abc"}

@@ -14,6 +14,7 @@ def over_the_wire(frame: Frame) -> Frame:
 
 @pytest.mark.parametrize(("message", "body"), SAMPLES, ids=lambda m: type(m).__name__)
 def test_messages_arrive_as_they_were_sent(message: Message, body: bytes) -> None:
+    """A28."""
     frame = over_the_wire(encode_message(message, body))
     assert decode(frame) == message
     assert bytes(frame.body) == body
