@@ -7,6 +7,8 @@ blocks of one kind of attention share its graph.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +18,18 @@ from gridnode.core.models import KvFormat, QuantFormat
 from gridnode.engine.block_cache import BlockCache
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array
+from gridnode.engine.norms import GEMMAS, norm_weight
+from gridnode.engine.onnx_attention import Attention, activation, attention_of
 from gridnode.engine.onnx_graph import OnnxGraph
-from gridnode.engine.rotary import SUPPORTED_TYPES, rotary_parameters, rotary_tables
+from gridnode.engine.rotary import SUPPORTED_TYPES, rotary_tables
 from gridnode.paths import cache_dir
 
 # Blocks of these are: norm, attention with rotary embeddings, norm, gated feed-forward.
-FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-
+FAMILIES = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "phi3", "smollm3", "gemma", "gemma2", "gemma3_text"}
+)
+_ACTIVATIONS = frozenset({"silu", "gelu_pytorch_tanh"})
 _KINDS = ("key", "value")
-_ATTENTION = {"qkv": ["q_proj", "k_proj", "v_proj"], "o": ["o_proj"]}
-_FEED_FORWARD = {"gate_up": ["gate_proj", "up_proj"], "down": ["down_proj"]}
 
 
 def unsupported_reason(checkpoint: Checkpoint) -> str | None:
@@ -34,27 +38,24 @@ def unsupported_reason(checkpoint: Checkpoint) -> str | None:
     family = config.get("model_type")
     if family not in FAMILIES:
         return f"the family {family!r} has no graph"
-    if config.get("hidden_act", "silu") != "silu":
-        return f"the activation {config['hidden_act']!r} has no graph"
-    rope_type = rotary_parameters(config)["rope_type"]
-    if rope_type not in SUPPORTED_TYPES:
-        return f"rotary scaling {rope_type!r} has no table"
+    if activation(config) not in _ACTIVATIONS:
+        return f"the activation {activation(config)!r} has no graph"
+    for block_index in range(checkpoint.facts.num_blocks):
+        rotary = dict(attention_of(config, block_index, "auto").rotary or ())
+        if rotary.get("rope_type", "default") not in SUPPORTED_TYPES:
+            return f"rotary scaling {rotary['rope_type']!r} has no table"
+        if rotary.get("partial_rotary_factor", 1.0) != 1.0:
+            return "rotary embeddings of a part of each head have no graph"
     if config.get("partial_rotary_factor", 1.0) != 1.0:
         return "rotary embeddings of a part of each head have no graph"
-    kinds = set(config.get("layer_types") or ["full_attention"])
-    if kinds != {"full_attention"} and kinds != {"sliding_attention"}:
-        return "blocks with different kinds of attention have no graph"
+    if config.get("use_bidirectional_attention"):
+        return "attention in both directions has no graph"
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
-    """What the attentions of blocks may differ in."""
-
-    window: int | None
-    """Tokens that a token sees, itself not counted; None is all."""
-
-    kv: KvFormat
+def embedding_scale(config: Mapping[str, Any]) -> float:
+    """Return what embeddings are multiplied with before the first block."""
+    return math.sqrt(config["hidden_size"]) if config.get("model_type") in GEMMAS else 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +70,7 @@ class BlockBuilder:
 
     def attention(self, block_index: int) -> Attention:
         """Return the kind of attention of a block."""
-        kinds = self.checkpoint.config.get("layer_types") or []
-        window = self.checkpoint.config.get("sliding_window")
-        uses_window = "sliding_attention" in kinds or self.checkpoint.config.get("model_type") == "mistral"
-        return Attention(window=int(window) if window and uses_window else None, kv=self.kv)
+        return attention_of(self.checkpoint.config, block_index, self.kv)
 
     def before_attention_graph(self, block_index: int) -> OnnxGraph:
         """Return the first part of a block: `hidden` in, `qkv` out (queries, keys and values, packed)."""
@@ -103,18 +101,15 @@ class BlockBuilder:
         kv_type = "int8" if attention.kv == "int8" else "float32"
         for kind in _KINDS:
             graph.add_input(kind, kv_type, kv_shape)
-        cosines, sines = rotary_tables(
-            rotary_parameters(self.checkpoint.config),
-            head_dim=facts.head_dim,
-            num_positions=self.max_positions,
-        )
-        graph.constant("cosines", cosines)
-        graph.constant("sines", sines)
+        tables = ["", ""]
+        if attention.rotary is not None:
+            cosines, sines = rotary_tables(
+                dict(attention.rotary), head_dim=facts.head_dim, num_positions=self.max_positions
+            )
+            tables = [graph.constant("cosines", cosines), graph.constant("sines", sines)]
         graph.constant("first_token", np.array([0], dtype=np.int64))
         graph.constant("tokens_axis", np.array([1], dtype=np.int64))
-        attributes: dict[str, Any] = {}
-        if attention.window is not None:
-            attributes["local_window_size"] = attention.window
+        attributes = attention.attributes
         scales: list[str] = []
         if attention.kv == "int8":
             attributes |= {
@@ -128,12 +123,12 @@ class BlockBuilder:
         [padded] = graph.add("Pad", [qkv, "padding"])
         attended, new_key, new_value = graph.add(
             "GroupQueryAttention",
-            [padded, "", "", "key", "value", "seqlens_k", "total_tokens", "cosines", "sines", *scales],
+            [padded, "", "", "key", "value", "seqlens_k", "total_tokens", *tables, *scales],
             num_outputs=3,
             contrib=True,
             num_heads=facts.num_heads,
             kv_num_heads=facts.num_kv_heads,
-            do_rotary=1,
+            do_rotary=int(attention.rotary is not None),
             **attributes,
         )
         graph.name_output(new_key, "new_key", kv_type, kv_shape)
@@ -149,14 +144,17 @@ class BlockBuilder:
         hidden = self._hidden_input(graph)
         attended = graph.add_input("attended", "float32", [1, "tokens", self.attended_width])
         products = self._block_products(graph, block_index)
-        normed, residual = self._norm(
-            graph, hidden, products(attended, "o"), f"{prefix}post_attention_layernorm.weight"
-        )
+        added = products(attended, "o")
+        if self._norms_results:  # Gemma 2 and 3: their names say what else they norm
+            added, _ = self._norm(graph, added, "", f"{prefix}post_attention_layernorm.weight")
+        before = "pre_feedforward_layernorm" if self._norms_results else "post_attention_layernorm"
+        normed, residual = self._norm(graph, hidden, added, f"{prefix}{before}.weight")
         gate, up = self._halves(graph, products(normed, "gate_up"), block_index)
-        [sigmoid] = graph.add("Sigmoid", [gate])
-        [activated] = graph.add("Mul", [gate, sigmoid])
-        [gated] = graph.add("Mul", [activated, up])
-        [result] = graph.add("Add", [residual, products(gated, "down")])
+        [gated] = graph.add("Mul", [self._activated(graph, gate), up])
+        added = products(gated, "down")
+        if self._norms_results:
+            added, _ = self._norm(graph, added, "", f"{prefix}post_feedforward_layernorm.weight")
+        [result] = graph.add("Add", [residual, added])
         graph.name_output(result, "result", "float32", [1, "tokens", self.checkpoint.facts.hidden_size])
         return graph
 
@@ -184,6 +182,10 @@ class BlockBuilder:
         # The head keeps 8 bits: it decides between tokens that differ little.
         bits = QuantFormat.NONE if self.quantization is QuantFormat.NONE else QuantFormat.INT8
         logits = self._product(graph, normed, "head", {"head": [checkpoint.head_name]}, bits)["head"]
+        if cap := checkpoint.config.get("final_logit_softcapping"):
+            limit = graph.constant("limit", np.array(cap, dtype=np.float32))
+            [share] = graph.add("Div", [logits, limit])
+            [logits] = graph.add("Mul", [*graph.add("Tanh", [share]), limit])
         graph.add_output(logits, "logits", "float32", ["batch", "tokens", facts.vocab_size])
         return graph
 
@@ -196,11 +198,29 @@ class BlockBuilder:
     def _hidden_input(self, graph: OnnxGraph) -> str:
         return graph.add_input("hidden", "float32", [1, "tokens", self.checkpoint.facts.hidden_size])
 
+    @property
+    def _norms_results(self) -> bool:
+        """Whether what attention and feed-forward give is normed before it is added."""
+        return self.checkpoint.config.get("model_type") in ("gemma2", "gemma3_text")
+
+    def _activated(self, graph: OnnxGraph, gate: str) -> str:
+        if activation(self.checkpoint.config) == "gelu_pytorch_tanh":
+            return graph.add("Gelu", [gate], approximate="tanh")[0]
+        [sigmoid] = graph.add("Sigmoid", [gate])
+        return graph.add("Mul", [gate, sigmoid])[0]
+
     def _block_products(self, graph: OnnxGraph, block_index: int) -> Any:
         """Return a function that multiplies a value with one of the block's matrices, and adds its bias."""
         prefix = f"model.layers.{block_index}."
-        parts = {m: [f"{prefix}self_attn.{p}.weight" for p in names] for m, names in _ATTENTION.items()}
-        parts |= {m: [f"{prefix}mlp.{p}.weight" for p in names] for m, names in _FEED_FORWARD.items()}
+        is_joined = f"{prefix}self_attn.qkv_proj.weight" in self.checkpoint.tensors  # Phi-3
+        qkv = ["qkv_proj"] if is_joined else ["q_proj", "k_proj", "v_proj"]
+        gate_up = ["gate_up_proj"] if is_joined else ["gate_proj", "up_proj"]
+        parts = {
+            "qkv": [f"{prefix}self_attn.{name}.weight" for name in qkv],
+            "o": [f"{prefix}self_attn.o_proj.weight"],
+            "gate_up": [f"{prefix}mlp.{name}.weight" for name in gate_up],
+            "down": [f"{prefix}mlp.down_proj.weight"],
+        }
         stored = None
         if self.quantization is not QuantFormat.NONE:
             stored = BlockCache(self.checkpoint, self.quantization).matrices(f"block-{block_index}", parts)
@@ -259,14 +279,14 @@ class BlockBuilder:
         return graph.add("Reshape", [normed, together])[0]
 
     def _halves(self, graph: OnnxGraph, gate_up: str, block_index: int) -> list[str]:
-        size = self.checkpoint.entry(f"model.layers.{block_index}.mlp.gate_proj.weight").shape[0]
+        size = self.checkpoint.entry(f"model.layers.{block_index}.mlp.down_proj.weight").shape[1]
         sizes = graph.constant(f"block.{block_index}.halves", np.array([size, size], dtype=np.int64))
         return graph.add("Split", [gate_up, sizes], num_outputs=2, axis=2)
 
     def _norm(self, graph: OnnxGraph, residual: str, added: str, name: str) -> tuple[str, str]:
         """Return the norm of `residual + added`, and that sum."""
-        epsilon = float(self.checkpoint.config["rms_norm_eps"])
-        scale = graph.constant(name, self._float(name))
+        epsilon = float(self.checkpoint.config.get("rms_norm_eps", 1e-6))
+        scale = graph.constant(name, norm_weight(self.checkpoint, name))
         if not added:
             [normed] = graph.add("SimplifiedLayerNormalization", [residual, scale], axis=-1, epsilon=epsilon)
             return normed, residual

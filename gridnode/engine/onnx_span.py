@@ -13,7 +13,7 @@ from gridnode.core.spans import Span
 from gridnode.engine.allocator import returning_memory
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
-from gridnode.engine.onnx_blocks import BlockBuilder, unsupported_reason
+from gridnode.engine.onnx_blocks import BlockBuilder, embedding_scale, unsupported_reason
 from gridnode.engine.onnx_cache import MAX_PADDING_TOKENS, OnnxCache
 from gridnode.engine.onnx_stack import BlockStack, RowStep
 from gridnode.errors import BadInput, NoCapacity
@@ -67,6 +67,7 @@ class OnnxSpan:
                 rows = checkpoint.read(checkpoint.embed_name)
                 is_exact = quantization is QuantFormat.NONE
                 self._embeddings = rows.astype(np.float32 if is_exact else np.float16)
+                self._embedding_scale = np.float32(embedding_scale(checkpoint.config))
             self._blocks = BlockStack(builder, span, num_threads=num_threads, on_block=on_block)
             if span.end == self._facts.num_blocks:
                 self._norm = builder.norm_graph().session(num_threads=num_threads)
@@ -149,7 +150,7 @@ class OnnxSpan:
     def _input(self, step: SpanStep) -> Array:
         if step.token_ids is not None:
             assert self._embeddings is not None
-            return self._embeddings[step.token_ids].astype(np.float32)
+            return self._embeddings[step.token_ids].astype(np.float32) * self._embedding_scale
         assert step.hidden is not None
         return np.ascontiguousarray(step.hidden, dtype=np.float32)
 

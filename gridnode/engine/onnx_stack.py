@@ -11,7 +11,8 @@ import onnxruntime
 from gridnode.core.spans import Span
 from gridnode.engine.executor import Array
 from gridnode.engine.kv_ranges import kv_scales
-from gridnode.engine.onnx_blocks import Attention, BlockBuilder
+from gridnode.engine.onnx_attention import Attention
+from gridnode.engine.onnx_blocks import BlockBuilder
 from gridnode.engine.onnx_cache import BlockAttention, RowCache, StackedRows
 
 # Stacks of up to this many tokens are kept: those of decode steps. Larger ones, of prompts, cost less to make

@@ -35,6 +35,20 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("mistral", {"sliding_window": 8}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {}),
+    "phi3": ("phi3", {}),
+    "phi3-sliding": ("phi3", {"sliding_window": 8}),
+    "smollm3": ("smollm3", {}),
+    "gemma": ("gemma", {}),
+    "gemma2": (
+        "gemma2",
+        {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2}
+        | {"query_pre_attn_scalar": 24, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
+    ),
+    "gemma3": (
+        "gemma3_text",
+        {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2}
+        | {"query_pre_attn_scalar": 24},
+    ),
 }
 CUT = [Span(0, 1), Span(1, 4)]
 TOKENS = np.random.default_rng(0).integers(0, 250, (1, 24))
