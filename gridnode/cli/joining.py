@@ -31,9 +31,11 @@ def join_swarm(said: str, *, replaces: bool, as_json: bool, state_dir: Path | No
     invitation = _read(said)
     config = to_node_config(read_sources(os.environ))
     config = replace(config, state_dir=state_dir or config.state_dir)
+    file = SwarmFile(config.state_dir)
+    before = file.read()
     kept = take_invitation(config, os.environ, invitation, replaces=replaces, now_s=time.time())
-    pid = look_at_state_dir(config.state_dir).holder_pid
-    path = SwarmFile(config.state_dir).path
+    is_new = before is None or before.swarm != kept.swarm
+    pid, path = look_at_state_dir(config.state_dir).holder_pid, file.path
     ticket = kept.swarm.ticket
     if as_json:
         use = ticket.grant.use.value if ticket else "member"
@@ -41,9 +43,9 @@ def join_swarm(said: str, *, replaces: bool, as_json: bool, state_dir: Path | No
         print_json(Joined(swarm=kept.swarm.name, use=use, ends_at=ends_at, file=str(path), running_pid=pid))
         return
     print(f"this node is {_role(kept.swarm)}; that is kept in {path}", file=sys.stderr)
-    if pid:
+    if pid and is_new:
         print(f"a node runs here (process {pid}): stop it, and start it again", file=sys.stderr)
-    else:
+    elif is_new:
         print("'gridnode up' takes part in it", file=sys.stderr)
     if said not in ("-", "") and not said.startswith("@") and kept.swarm.is_private:
         print(

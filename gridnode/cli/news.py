@@ -64,11 +64,13 @@ def banner(status: NodeStatus, doorstep: Doorstep) -> list[str]:
         + (
             "this computer only)"
             if is_local
-            else "who holds an invitation may join: 'gridnode invite' makes one)"
+            else "who holds an invitation may join)"
             if status.swarm_is_private
             else "who is on this network and knows the swarm's name may join)"
         ),
-        f"  join     {doorstep.join_command(doorstep.model)}",
+        "  join     gridnode invite  (and 'gridnode join -' on the other computer)"
+        if status.swarm_is_private
+        else f"  join     {doorstep.join_command(doorstep.model)}",
     ]
     if not doorstep.model:
         lines.append("  serving  nothing: no --model was given; questions go to the swarm")

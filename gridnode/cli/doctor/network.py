@@ -120,7 +120,11 @@ def _ipv6(facts: NetworkFacts) -> Finding:
     elif ":" in facts.listen.host:
         measured = f"used, at {', '.join(facts.ipv6_hosts)}"
     else:
-        measured = f"there is {facts.ipv6_hosts[0]}, but the node listens on {facts.listen} only"
+        measured = (
+            f"there is {facts.ipv6_hosts[0]}, but the node listens on {facts.listen} only: IPv4 is used"
+        )
+        mend = f"gridnode up --listen '{Address('::', facts.listen.port)}'  # takes both"
+        return _finding(check="ipv6", state=State.OK, measured=measured, mend=mend)
     return _finding(check="ipv6", state=State.OK, measured=measured)
 
 

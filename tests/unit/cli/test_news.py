@@ -25,6 +25,13 @@ def test_the_banner_says_how_to_use_and_to_join_the_node() -> None:
     assert "gridnode up --model tiny.gguf --join 192.0.2.7:7338" in text
 
 
+def test_who_may_join_a_private_swarm_is_invited() -> None:
+    text = "\n".join(banner(replace(STATUS, swarm_is_private=True), DOORSTEP))
+    assert "swarm home (private)" in text
+    assert "gridnode invite" in text
+    assert "knows the swarm's name" not in text
+
+
 def test_a_node_without_a_model_says_so() -> None:
     assert "nothing" in banner(STATUS, replace(DOORSTEP, model=""))[-1]
 

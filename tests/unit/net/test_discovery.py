@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -36,11 +36,14 @@ def lan_peer(swarm: str = "home") -> LanPeer:
 class Watcher:
     """A node that remembers what it found."""
 
-    def __init__(self, me: LanPeer, *, ttl_s: int = 120, check_interval_s: float = 20.0) -> None:
+    def __init__(
+        self, me: LanPeer, *, also: Sequence[str] = (), ttl_s: int = 120, check_interval_s: float = 20.0
+    ) -> None:
         self.me = me
         self.found: dict[str, LanPeer] = {}
         self.discovery = LanDiscovery(
             me,
+            also=also,
             on_found=self.found.__setitem__,
             on_lost=lambda name: self.found.pop(name, None),
             ttl_s=ttl_s,
@@ -130,6 +133,17 @@ def test_nodes_of_one_swarm_find_each_other_and_say_goodbye() -> None:
             await until(lambda: a.sees(), timeout_s=2)
             assert b.sees()
         assert stranger.sees()
+
+    asyncio.run(scenario())
+
+
+def test_a_swarm_whose_key_is_being_replaced_is_found_under_both_ids() -> None:
+    async def scenario() -> None:
+        old, new = swarm_name(), swarm_name()
+        a, b = Watcher(lan_peer(new), also=[fingerprint(old)]), Watcher(lan_peer(old))
+        async with running(a), running(b):
+            await until(lambda: a.sees(b.me))
+            assert b.sees(), "who has the new key dials"
 
     asyncio.run(scenario())
 

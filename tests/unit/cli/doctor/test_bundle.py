@@ -24,6 +24,7 @@ from gridnode.cli.doctor.swarm import Visit
 from gridnode.config.layers import Given, merge, to_node_config
 from gridnode.control.keys import new_secret
 from gridnode.core.addresses import Address
+from gridnode.core.invitation import Invitation, to_link
 from gridnode.core.swarm_pass import SwarmPass
 from gridnode.errors import BadInput
 from gridnode.logs import LOG_FILE, JsonFormatter
@@ -151,3 +152,8 @@ def test_the_file_is_for_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "Ready to serve 18 blocks" in files["report.txt"]
     with pytest.raises(BadInput, match="cannot write"):
         write_bundle(tmp_path / LOG_FILE / "x.zip", diagnose(facts), facts, merge())
+
+
+def test_an_invitation_is_a_secret_wherever_it_stands() -> None:
+    link = to_link(Invitation(swarm=SwarmPass(name="home"), addresses=(Address("192.0.2.7", 7338),)))
+    assert Redactor({})(f"cannot join {link} now") == "cannot join <key 1> now"

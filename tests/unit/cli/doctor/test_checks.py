@@ -22,6 +22,9 @@ from gridnode.cli.doctor.service import Unit
 from gridnode.cli.doctor.service_facts import read_unit
 from gridnode.cli.doctor.swarm import Visit
 from gridnode.core.addresses import Address
+from gridnode.core.grants import Use, make_ticket
+from gridnode.core.swarm_pass import SwarmPass
+from gridnode.core.swarm_secret import SwarmKey
 from gridnode.net.discovery import SERVICE_TYPE
 from gridnode.units import GIB, MIB
 
@@ -270,7 +273,43 @@ def test_the_words_of_systemd_are_read() -> None:
 def test_ipv6_is_told_without_a_warning(listen: str, hosts: tuple[str, ...], measured: str) -> None:
     found = broken("network", listen=Address(listen, 7338), ipv6_hosts=hosts)
     assert not found.fails
-    assert any(finding.check == "ipv6" and measured in finding.measured for finding in found.findings)
+    [said] = (finding for finding in found.findings if finding.check == "ipv6")
+    assert measured in said.measured
+    is_unused = "only: IPv4 is used" in said.measured
+    assert said.mend == ("gridnode up --listen '[::]:7338'  # takes both" if is_unused else "")
+
+
+KEY = SwarmKey(seed=bytes(range(32)), made_s=1_790_000_000, older_until_s=1_790_000_000)
+TICKET = make_ticket(KEY, bytes(32), use=Use.CHAT, until_s=1_790_086_400)
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "measured"),
+    [
+        ({"swarm": SwarmPass(name="home", keys=(KEY,))}, State.OK, "a member of the private swarm 'home'"),
+        (
+            {"swarm": SwarmPass(name="home", ticket=TICKET)},
+            State.OK,
+            "chat only, until 2026-09-22 14:13 UTC",
+        ),
+        ({"key_problem": "the invitation ended"}, State.FAIL, "the invitation ended"),
+        ({"visits": (visit(swarm="", refusal="it has another swarm key"),)}, State.FAIL, "wrong key: it has"),
+        (
+            {"swarm": SwarmPass(name="home", keys=(KEY,)), "status": STATUS},
+            State.WARN,
+            "has not taken over what changed",
+        ),
+    ],
+)
+def test_the_swarm_key_has_a_line_of_its_own(changes: dict[str, Any], state: State, measured: str) -> None:
+    found = [finding for finding in broken("swarm", **changes).findings if finding.check == "swarm key"]
+    assert found[-1].state is state
+    assert measured in found[-1].measured
+    assert bool(found[-1].mend) == (state is not State.OK)
+
+
+def test_a_public_swarm_has_no_line_about_keys() -> None:
+    assert all(finding.check != "swarm key" for finding in diagnose(HEALTHY).findings)
 
 
 def test_the_question_is_one_that_responders_understand() -> None:
