@@ -27,6 +27,8 @@ PATIENCE_S = 120.0
 SERVES = ("gridnode up", "gridnode monitor", "gridnode relay")
 # What they say once they do.
 LISTENS = ("  listen ", "  relay ")
+# They are for another computer, and may read what somebody pastes.
+JOINS = ("gridnode join",)
 # They need a terminal and somebody who types: tests/swarm/test_in_a_terminal.py does.
 TALKS = ("gridnode chat", "gridnode top")
 # The doctor says what is wrong with this computer by its exit code.
@@ -46,36 +48,38 @@ class Desk:
     network_pid: int
     """Of a process in the network that all share."""
 
-    def run(self, script: str, *, alone: bool = False) -> subprocess.Popen[str]:
-        """Start a script of bash, in the shared network or in one of its own, as on another computer."""
+    def run(self, script: str, *, elsewhere: str = "") -> subprocess.Popen[str]:
+        """Start a script of bash here, or on another computer: with a network and a state of its own."""
         state: dict[str, str] = {}
         within = ["nsenter", f"--net=/proc/{self.network_pid}/ns/net"]
-        if alone:
+        if elsewhere:
             within = ["unshare", "--net", "sh", "-c", f'{NETWORK}; exec "$@"', "sh"]
-            state = {"XDG_STATE_HOME": str(self.directory / "elsewhere")}
+            state = {"XDG_STATE_HOME": str(self.directory / "elsewhere" / elsewhere)}
         return subprocess.Popen(
             [*within, "bash", "-euo", "pipefail", "-c", script],
             cwd=self.directory,
             env=self.environment | state,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def finish(self, script: str, allowed: tuple[int, ...] = (0,)) -> str:
+    def finish(
+        self, script: str, allowed: tuple[int, ...] = (0,), *, elsewhere: str = "", pasted: str = ""
+    ) -> str:
         """Run a script to its end; return what it printed."""
-        with self.run(script) as process:
+        with self.run(script, elsewhere=elsewhere) as process:
             try:
-                said, _ = process.communicate(timeout=PATIENCE_S)
+                said, _ = process.communicate(pasted, timeout=PATIENCE_S)
             finally:
                 process.kill()
         assert process.returncode in allowed, f"{script}\n{said}"
         return said
 
-    def serve(self, script: str) -> None:
+    def serve(self, script: str, *, elsewhere: str) -> None:
         """Run something that works until it is stopped, and stop it once it listens."""
-        with self.run(script, alone=True) as process:
+        with self.run(script, elsewhere=elsewhere) as process:
             try:
                 assert process.stdout is not None
                 heard: list[str] = []
@@ -146,6 +150,7 @@ def node(desk: Desk) -> Iterator[Desk]:
                 assert line, "the node did not start"
                 event = json.loads(line)
             Path(desk.environment["HOME"], "laptop.key").write_text(event["key"])
+            desk.finish("gridnode invite --private > invitation.txt", elsewhere="friend")
             yield desk
         finally:
             process.kill()
@@ -168,10 +173,13 @@ def wait_ready(desk: Desk) -> None:
 @pytest.mark.parametrize("block", [block for block in all_blocks() if not block.not_run], ids=str)
 def test_what_the_documents_tell_to_do_works(block: Block, node: Desk) -> None:
     wait_ready(node)
-    so_far = ""
+    so_far, elsewhere = "", f"{block.path.stem}-{block.line}"
     for command in block.commands():
         if command.startswith(SERVES):
-            node.serve(f"{so_far}exec {command}")
+            node.serve(f"{so_far}exec {command}", elsewhere=elsewhere)
+        elif command.startswith(JOINS):
+            pasted = (node.directory / "invitation.txt").read_text()
+            node.finish(so_far + command, elsewhere=elsewhere, pasted=pasted)
         elif command.startswith(TALKS):
             continue
         elif command.startswith(("source ", "export ")) or "=$(" in command.split()[0]:
