@@ -91,7 +91,7 @@ async def _tell(server: RelayServer, *, as_json: bool) -> None:
         before = replace(server.counters)
         if as_json:
             _print_event("counters", **asdict(before))
-        elif stderr().is_terminal:
+        else:
             stderr().print(f"  now      {_summary(before)}", markup=False, highlight=False)
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine, describe_pause
-from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, RelayStatus
 
 
 def status_view(status: NodeStatus) -> RenderableType:
@@ -19,6 +19,7 @@ def status_view(status: NodeStatus) -> RenderableType:
         parts.append(Text(printable(describe_pause(status.pause)), style="yellow"))
     elif status.engine.state not in ("none", "ready"):
         parts.append(Text(describe_engine(status.engine), style="yellow"))
+    parts += map(_relay, status.relays)
     return Group(*parts, *([Text("")] if status.models else []), models_view(status))
 
 
@@ -28,6 +29,15 @@ def models_view(status: NodeStatus) -> RenderableType:
         return _no_model(status)
     hints = [hint for model in status.models if (hint := gap_hint(model, status))]
     return Group(_models(status), *hints)
+
+
+def _relay(relay: RelayStatus) -> Text:
+    """Return a line about a relay; the trouble with it, if there is any."""
+    if relay.path == "none":
+        problem = relay.problem or "not registered yet"
+        return Text(printable(f"relay {relay.place}: {problem}"), style="yellow")
+    seen = f", sees this node at {relay.observed}" if relay.observed else ""
+    return Text(printable(f"relay {relay.place}: {milliseconds(relay.rtt_s)} ms {relay.path}{seen}"))
 
 
 def _peers(status: NodeStatus) -> Table:

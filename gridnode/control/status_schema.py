@@ -189,6 +189,24 @@ class PauseRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RelayStatus:
+    """A relay that the node was given, and uses or tries to use."""
+
+    place: str
+    """Host and port."""
+
+    path: str
+    """How packets reach it: `relay` by UDP, `websocket` by TCP, `none` if it is not registered there."""
+
+    rtt_s: float | None = None
+    observed: str = ""
+    """Where it sees this node; empty if not by UDP."""
+
+    problem: str = ""
+    """Why the node is not registered there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """Answer of `GET /api/v1/status`."""
 
@@ -240,6 +258,8 @@ class NodeStatus:
 
     addresses: tuple[str, ...] = ()
     """Where other nodes reach this one; the first one is the best to tell others."""
+
+    relays: tuple[RelayStatus, ...] = ()
 
     pause: PauseStatus | None = None
     """Why it serves nothing now, if its owner or the circumstances want that."""

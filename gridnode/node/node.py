@@ -259,6 +259,7 @@ class Node:
             total_cache_tokens=self._contribution.total_cache_tokens,
             peers=self._recorder.with_last_hops(view.peers()),
             models=view.models(),
+            relays=self._relaying.status(),
             sessions=sessions,
             running_answers=self._answering.num_running,
             waiting_answers=self._answering.num_waiting,

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from gridnode.control.status_schema import RelayStatus
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
 from gridnode.core.relays import HOME_RELAYS, RENDEZVOUS_RELAYS, Relay, is_virtual, nearest, parse_relay
@@ -117,10 +118,19 @@ class Relaying:
         registered = sorted((link for link in self._own.values() if link.home), key=lambda link: link.rtt_s)
         return tuple(link.home for link in registered[:HOME_RELAYS] if link.home)
 
-    @property
-    def links(self) -> tuple[RelayLink, ...]:
-        """Every relay that this node was given and is, or tries to be, registered with."""
-        return tuple(self._own.values())
+    def status(self) -> tuple[RelayStatus, ...]:
+        """Return how the relays are that this node was given, in the words of the door."""
+        kinds = dict(self._router.relays) if self._router else {}
+        return tuple(
+            RelayStatus(
+                place=str(link.relay.place),
+                path=kinds[link.route].value if link.route in kinds else "none",
+                rtt_s=link.rtt_s if link.route else None,
+                observed=str(link.observed or ""),
+                problem=link.problem,
+            )
+            for link in self._own.values()
+        )
 
     @property
     def observed(self) -> tuple[Address, ...]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from nodes import LOOPBACK, ask
+from rich.console import Console
 from waiting import until
 
+from gridnode.cli.status_tables import status_view
 from gridnode.config import NodeConfig
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
@@ -368,5 +371,22 @@ def test_a_swarm_meets_at_the_nearest_relays_replaces_those_that_die_and_outlive
             nodes[0].reconfigure(replace(nodes[0].config, public_name="ida"))
             await until(lambda: all("ida" in {peer.public_name for peer in n.status().peers} for n in nodes))
             assert all(map(is_complete, nodes))
+
+    run(main)
+
+
+def test_a_node_says_how_its_relays_are(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with relaying() as (_, address):
+            config = replace(quiet_node(tmp_path, [address]), relay=(str(address), "nowhere.invalid"))
+            async with running(config) as [node]:
+                await until(lambda: {each.path for each in node.status().relays} == {"relay", "none"})
+                await until(lambda: any(each.observed for each in node.status().relays))
+                await until(lambda: any("leads nowhere" in each.problem for each in node.status().relays))
+                shown = io.StringIO()
+                Console(file=shown, width=200).print(status_view(node.status()))
+                assert f"relay {address}:" in shown.getvalue()
+                assert f"sees this node at {node.address}" in shown.getvalue()
+                assert "nowhere.invalid:7339: the name nowhere.invalid leads nowhere" in shown.getvalue()
 
     run(main)
