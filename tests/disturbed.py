@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from gridnode.control.answer_schema import Delta, Finished, GenerateRequest, Rerouted, Started
+from gridnode.control.answer_schema import Delta, Finished, GenerateRequest, Rerouted, Started, Waiting
 from gridnode.core.sampling import SamplingParams
 from gridnode.node.node import Node
 
@@ -17,10 +17,27 @@ SAMPLED = SamplingParams(temperature=1.0, seed=5)
 
 
 async def answer_while(
-    node: Node, sampling: SamplingParams, disturb_after: int, disturb: Callable[[Started], object]
+    node: Node,
+    sampling: SamplingParams,
+    disturb_after: int,
+    disturb: Callable[[Started], object],
+    *,
+    waits: list[Waiting] | None = None,
+    **fields: object,
 ) -> tuple[list[int], int, Finished]:
-    """Return tokens, reroutes seen and the end of an answer; call `disturb` after some tokens."""
-    request = GenerateRequest(token_ids=PROMPT, max_tokens=NUM_TOKENS, sampling=sampling, ignore_eos=True)
+    """Return tokens, reroutes seen and the end of an answer; call `disturb` after some tokens.
+
+    Args:
+        waits: Takes the times when the answer had to wait.
+        fields: Of the request.
+    """
+    request = GenerateRequest(
+        token_ids=PROMPT,
+        max_tokens=NUM_TOKENS,
+        sampling=sampling,
+        ignore_eos=True,
+        **fields,  # type: ignore[arg-type]
+    )
     token_ids: list[int] = []
     reroutes = 0
     started: Started | None = None
@@ -34,6 +51,8 @@ async def answer_while(
                     await asyncio.sleep(0)
             elif isinstance(event, Started):
                 started = event
+            elif isinstance(event, Waiting) and waits is not None:
+                waits.append(event)
             elif isinstance(event, Rerouted):
                 reroutes += 1
             elif isinstance(event, Finished):

@@ -229,7 +229,8 @@ class ChatApp(App[None]):
             self.hops = event.route
             header.route = format_route(event.route)
         if isinstance(event, Waiting):
-            self.query_one(ChatHint).doing = f"{event.position} in line before this: {plain(event.text)}"
+            before = f"{event.position} in line before this: " if event.position else "waiting: "
+            self.query_one(ChatHint).doing = f"{before}{plain(event.text)}"
         elif isinstance(event, Started):
             header.used_tokens = event.prompt_tokens
             header.tokens_per_s = 0.0

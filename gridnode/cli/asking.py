@@ -21,6 +21,7 @@ from gridnode.control.answer_schema import (
     GenerateEvent,
     GenerateRequest,
     Rerouted,
+    Waiting,
 )
 from gridnode.control.client import ControlClient
 from gridnode.core.addresses import Address
@@ -122,8 +123,18 @@ class _Printer:
             self._write("\n")
         if isinstance(event, Finished) and self._stats:
             stderr().print(answer_stats(event), soft_wrap=True)
-        if isinstance(event, Rerouted) and (self._stats or self._is_terminal):
-            stderr().print(f"[{reroute_line(event)}]", style="dim", markup=False, soft_wrap=True)
+        if self._stats or self._is_terminal:
+            self._comment(event)
+
+    def _comment(self, event: GenerateEvent) -> None:
+        """Tell on standard error what happens to the answer."""
+        if isinstance(event, Rerouted):
+            text = reroute_line(event)
+        elif isinstance(event, Waiting):
+            text = f"waiting: {printable(event.text)}"
+        else:
+            return
+        stderr().print(f"[{text}]", style="dim", markup=False, soft_wrap=True)
 
     def _write(self, text: str) -> None:
         # Tokens were chosen by a stranger's computer; only a terminal obeys what they might say to it.

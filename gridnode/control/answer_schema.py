@@ -119,6 +119,9 @@ class GenerateRequest:
     max_wait_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 0.0
     """How long to wait in line if the swarm has no room; events `waiting` tell the place in the line."""
 
+    max_interruption_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 60.0
+    """How long the answer waits in its middle if a hop is lost and nobody serves its blocks."""
+
     prefill_chunk_tokens: Annotated[int, Meta(ge=1, le=8192)] | None = None
     """Tokens of the prompt per step; None suits the prompt and the route."""
 
@@ -171,10 +174,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """The swarm has no room yet; the answer waits in line. May come several times before `Started`."""
+    """The swarm has no room yet: the answer waits in line. May come several times before `Started`. Behind
+    it, a hop was lost and nobody serves its blocks: the answer goes on when somebody does, with `Rerouted`.
+    """
 
     position: int
-    """Answers of this node that are served first."""
+    """Answers of this node that are served first; 0 in the middle of an answer."""
 
     text: str
     """What is missing, for people."""

@@ -38,8 +38,8 @@ class NodeControl(Protocol):
         ...
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
-        """Answer `request`: any number of `Waiting`, one `Started`, any number of `Delta` and
-        `Rerouted`, one `Finished`.
+        """Answer `request`: any number of `Waiting`, one `Started`, any number of `Delta`,
+        `Rerouted` and `Waiting`, one `Finished`.
 
         Closing the generator cancels the session and frees its leases on every hop at once.
 

@@ -50,7 +50,8 @@ def comment(text: str) -> bytes:
 def progress_comment(event: Waiting | Rerouted) -> bytes:
     """Return what a reader may want to know and clients skip: the place in the line, a new route."""
     if isinstance(event, Waiting):
-        return comment(f"waiting, {event.position} answers are served first: {event.text}")
+        before = f", {event.position} answers are served first" if event.position else ""
+        return comment(f"waiting{before}: {event.text}")
     return comment(f"rerouted to {describe_route(event.route)}")
 
 

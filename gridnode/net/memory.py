@@ -207,7 +207,7 @@ class MemoryConnection(BaseConnection):
         self._raise_if_gone()
         return delay_s
 
-    def suspect(self) -> None:
+    def suspect(self, *, patience_s: float = 0.0) -> None:
         """Do nothing: in memory, a way that is cut is known to be at once."""
 
     @property

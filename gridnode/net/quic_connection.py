@@ -45,6 +45,8 @@ RELAY_ALPN = "gridnode-relay/1"
 
 # How long a connection that we closed answers late packets with the news (RFC 9000, 10.2.1).
 _LINGER_S = 1.0
+# A timer that comes so late says that this process was kept from running.
+_LATENESS_S = 0.1
 _MAX_FAREWELLS = 5
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EINVAL})
 
@@ -273,7 +275,7 @@ class QuicConnection(BaseConnection):
         """Return whether packets go to `destination` now."""
         return from_socket_address(destination) == self._current_address()
 
-    def suspect(self) -> None:
+    def suspect(self, *, patience_s: float = 0.0) -> None:
         """Take the hint that nobody answers there any more; see `gridnode.net.transport.Connection`."""
         if self._error is not None or self._suspicion is not None:
             return
@@ -281,13 +283,21 @@ class QuicConnection(BaseConnection):
             carrier.doubt()  # there are other ways to try
             return
         heard_at = self._heard_at
+        patience_s = max(self._settings.suspicion_s + 2 * (self.rtt_s or 0.0), patience_s)
+        due_at = self._loop.time() + patience_s
 
         def conclude() -> None:
+            nonlocal due_at
             self._suspicion = None
-            if self._heard_at == heard_at:
-                self.close(PeerLost(f"nobody answers at {self._current_address()} (any more)"))
+            if self._heard_at != heard_at:
+                return
+            if self._loop.time() - due_at > _LATENESS_S:
+                # This process was not running either; what the peer said may still be in the socket.
+                due_at = self._loop.time() + patience_s
+                self._suspicion = self._loop.call_later(patience_s, conclude)
+                return
+            self.close(PeerLost(f"nobody answers at {self._current_address()} (any more)"))
 
-        patience_s = self._settings.suspicion_s + 2 * (self.rtt_s or 0.0)
         self._suspicion = self._loop.call_later(patience_s, conclude)
         if self.is_established:
             self._send_ping(0)

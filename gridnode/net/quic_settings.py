@@ -34,9 +34,9 @@ class QuicSettings:
     busy_silence_limit_s: float = 10.0
     """Silence after which a connection with open streams is lost, pings unanswered."""
 
-    suspicion_s: float = 0.25
-    """Silence, beside two round trips, after which a connection is lost that there is reason to doubt: its
-    peer's host said that nobody listens there, or the same peer came again."""
+    suspicion_s: float = 0.3
+    """Silence, beside two round trips, after which a connection is lost once there was reason to doubt it:
+    its peer's host said that nobody listens there, or a stream broke."""
 
     handshake_timeout_s: float = 10.0
     """Time that a peer which dials us has for its handshake."""

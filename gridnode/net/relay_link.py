@@ -97,10 +97,10 @@ class RelayLink:
         """Wait until the first attempt has succeeded or failed. Cancelling is safe."""
         await self._settled.wait()
 
-    def suspect(self) -> None:
+    def suspect(self, *, patience_s: float = 0.0) -> None:
         """Take the hint that this computer has moved."""
         if self._connection is not None:
-            self._connection.suspect()
+            self._connection.suspect(patience_s=patience_s)
 
     async def run(self) -> None:
         """Stay registered until cancelled, with growing waits after failures."""

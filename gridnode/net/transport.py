@@ -121,8 +121,12 @@ class Connection(Protocol):
         """
         ...
 
-    def suspect(self) -> None:
-        """Take the hint that the peer cannot be reached this way any more: ask, and believe silence soon."""
+    def suspect(self, *, patience_s: float = 0.0) -> None:
+        """Take the hint that the peer cannot be reached this way any more: ask, and believe silence soon.
+
+        Args:
+            patience_s: How long to wait for an answer at least.
+        """
         ...
 
     async def open_stream(self) -> Stream:

@@ -19,13 +19,14 @@ from gridnode.control.answer_schema import (
     HopStatus,
     Rerouted,
     Started,
+    Waiting,
 )
 from gridnode.core.routing import Route
 from gridnode.engine.text import TextCodec
 from gridnode.node.answer_text import AnswerText
 from gridnode.node.choosing import TokenChooser
 from gridnode.node.drafting import Drafting
-from gridnode.node.lasting_session import LastingSession
+from gridnode.node.lasting_session import Interruption, LastingSession
 from gridnode.node.remote_session import StepOutcome
 from gridnode.wire.messages import HopTrace, Output
 
@@ -74,7 +75,11 @@ class Generation:
             room = self.max_new_tokens - num_new - 1 if num_new else 0
             drafts = await self.drafting.propose(token_ids, room)
             lap_began_at, num_before = clock(), num_new
-            outcome = await self.session.advance(token_ids, self._output(drafts), drafts=drafts)
+            advanced = await self.session.advance(token_ids, self._output(drafts), drafts=drafts)
+            while isinstance(advanced, Interruption):
+                yield Waiting(position=0, text=advanced.text)
+                advanced = await self.session.advance(token_ids, self._output(drafts), drafts=drafts)
+            outcome = advanced
             answered_at = clock()
             lap_s: float | None = answered_at - lap_began_at
             if self.session.num_reroutes > num_reroutes:

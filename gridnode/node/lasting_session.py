@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -28,25 +29,47 @@ SENT_HISTORY_TOKENS = PENALTY_WINDOW_TOKENS + MAX_DRAFT_TOKENS
 MAX_STEPS_UNDER_WAY = 16
 # A hop that drains waits for us; there may be no other yet.
 MOVE_INTERVAL_S = 1.0
+# Comparing routes takes tenths of a second of a large swarm.
+COMPARE_INTERVAL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interruption:
+    """Nobody has the blocks of a lost hop now. The next call of `advance` waits for somebody."""
+
+    text: str
+    """What is missing, for people."""
 
 
 class LastingSession:
     """Runs growing sequences of tokens through the swarm, whatever happens to the hops.
 
     Positions, not hops, decide sampled tokens, so that an answer goes on with the same tokens after a
-    failover. A replay cuts the tokens into the same steps as before: the prompt in chunks, every later token
-    by itself. A step of one token is computed by other kernels than a longer one, and where activations are
-    rounded to 8 bits the last bit of a sum may decide a token. The steps of a replay follow each other
-    through the hops without waiting for answers, so that it takes the time of its slowest hop.
+    failover. The steps of a replay follow each other through the hops without waiting for answers, so that
+    it takes the time of its slowest hop.
 
     Args:
-        chunk_tokens: Tokens of a prompt in one step; None suits the prompt and its first route.
+        chunk_tokens: Tokens of a prompt or a replay in one step; None suits the prompt and its first route.
         sends_history: Whether the last hop's sampling looks at earlier tokens.
+        patience_s: How long to wait for somebody to serve the blocks of a lost hop.
     """
 
-    def __init__(self, opener: SessionOpener, *, chunk_tokens: int | None, sends_history: bool) -> None:
+    def __init__(
+        self,
+        opener: SessionOpener,
+        *,
+        chunk_tokens: int | None,
+        sends_history: bool,
+        patience_s: float = FAILOVER_DEADLINE_S,
+    ) -> None:
         self.num_reroutes = 0
         self._next_move_at = 0.0
+        self._next_comparison_at = 0.0
+        self._patience_s = patience_s
+        self._deadline: float | None = None
+        """Until when to go on without a route, on the loop's clock; None while there is one."""
+
+        self._is_interrupted = False
         self._opener = opener
         self._chunk_tokens = chunk_tokens
         self._sends_history = sends_history
@@ -73,7 +96,7 @@ class LastingSession:
 
     async def advance(
         self, token_ids: Sequence[int], output: Output, *, drafts: Sequence[int] = ()
-    ) -> StepOutcome:
+    ) -> StepOutcome | Interruption:
         """Run what `token_ids` has beyond the caches and return the answer for its last token.
 
         Args:
@@ -82,25 +105,31 @@ class LastingSession:
             drafts: Tokens that may follow, run in the same step. What of them is not in `token_ids` the
                 next time is rolled back.
 
+        Returns:
+            What the last hop answered; or once, before it waits, why it has to.
+
         Raises:
             NoCapacity: a hop was lost, and nobody served its blocks before the deadline.
             PeerRefused, PeerLost: a hop failed in a way that no other could mend.
         """
-        deadline: float | None = None
         while True:
             try:
                 if self._session is None:
-                    self._session = await self._opener.open(deadline=deadline)
-                await self._move_from_ending_hops()
+                    interruption = await self._reopen()
+                    if interruption is not None:
+                        return interruption
+                await self._move_if_better()
                 outcome = await self._run(token_ids, output, drafts)
             except (PeerRefused, PeerLost) as exc:
                 now = asyncio.get_running_loop().time()
-                deadline = deadline or now + FAILOVER_DEADLINE_S
-                if not is_survivable(exc) or now >= deadline:
+                self._deadline = self._deadline or now + self._patience_s
+                if not is_survivable(exc) or now >= self._deadline:
                     raise
                 await self._lose_session(exc)
             else:
                 self._num_cached = len(token_ids) + len(drafts)
+                self._deadline = None
+                self._is_interrupted = False
                 return outcome
 
     async def aclose(self) -> None:
@@ -108,18 +137,42 @@ class LastingSession:
         if self._session is not None:
             await self._session.aclose()
 
-    async def _move_from_ending_hops(self) -> None:
-        """Take another route if a hop drains; without one, stay: it finishes what runs."""
+    async def _reopen(self) -> Interruption | None:
+        """Open a session instead of a lost one; the second time wait for what it needs."""
+        if self._is_interrupted:
+            self._session = await self._opener.open(deadline=self._deadline)
+            return None
+        try:
+            self._session = await self._opener.open()
+        except (NoCapacity, PeerRefused, PeerLost) as exc:
+            if not isinstance(exc, NoCapacity) and not is_survivable(exc):
+                raise
+            self._is_interrupted = True
+            return Interruption(text=str(exc))
+        return None
+
+    async def _move_if_better(self) -> None:
+        """Take another route if a hop drains, or is much slower than another one. Without one, stay."""
         now = asyncio.get_running_loop().time()
-        if now < self._next_move_at or not self._opener.is_ending(self.session.plan.route):
+        if now < self._next_move_at:
             return
         self._next_move_at = now + MOVE_INTERVAL_S
+        route = self.session.plan.route
+        if self._opener.is_ending(route):
+            reason = "a hop is leaving"
+        elif now >= self._next_comparison_at:
+            self._next_comparison_at = now + COMPARE_INTERVAL_S
+            reason = self._opener.slowness(route)
+        else:
+            return
+        if not reason:
+            return
         try:
             moved = await self._opener.open()
         except (NoCapacity, PeerRefused, PeerLost) as exc:
-            logger.info("a hop is leaving and there is no other route yet: %s", exc)
+            logger.info("%s, and there is no other route yet: %s", reason, exc)
             return
-        logger.info("a hop is leaving; moving %d tokens to another route", self._num_cached)
+        logger.info("%s; moving %d tokens to %s", reason, self._num_cached, moved.plan.route)
         left, self._session = self.session, moved
         self.num_reroutes += 1
         self._num_cached = 0
@@ -137,14 +190,12 @@ class LastingSession:
     async def _run(self, token_ids: Sequence[int], output: Output, drafts: Sequence[int]) -> StepOutcome:
         """Run the tokens that are not cached, in steps that follow each other through the hops."""
         session = self.session
-        if self._num_prompt is None:
-            self._num_prompt = len(token_ids)
+        num_prompt = self._num_prompt = self._num_prompt or len(token_ids)
         if self._chunk_tokens is None:
-            self._chunk_tokens = suitable_chunk_tokens(self._num_prompt, len(session.plan.route.hops))
+            self._chunk_tokens = suitable_chunk_tokens(num_prompt, len(session.plan.route.hops))
         # The last token was never run. Drafts before it were taken; what the caches hold behind was not.
         first = min(self._num_cached, len(token_ids) - 1)
-        cuts = step_cuts(first, len(token_ids), self._num_prompt, self._chunk_tokens)
-        cuts[-1] += len(drafts)
+        cuts = step_cuts(first, len(token_ids), self._chunk_tokens, num_drafts=len(drafts))
         tokens = np.array([*token_ids[first:], *drafts], dtype="<i4")
         limit = asyncio.Semaphore(MAX_STEPS_UNDER_WAY)
 
@@ -156,7 +207,7 @@ class LastingSession:
                     tokens[start - first : end - first].tobytes(),
                     TensorHeader("int32", (1, end - start)),
                     position=start,
-                    kind=StepKind.PREFILL if start < (self._num_prompt or 0) else StepKind.DECODE,
+                    kind=StepKind.DECODE if is_last and start >= num_prompt else StepKind.PREFILL,
                     output=output if is_last else "none",
                     history=history,
                 )
@@ -165,7 +216,10 @@ class LastingSession:
         return (await asyncio.gather(*(run_step(start, end) for start, end in pairwise(cuts))))[-1]
 
 
-def step_cuts(first: int, end: int, num_prompt: int, chunk_tokens: int) -> list[int]:
-    """Return where steps begin from `first` on, and `end`: the prompt in chunks, later tokens one by one."""
-    in_prompt = range(first, min(num_prompt, end), chunk_tokens)
-    return [*in_prompt, *range(max(first, num_prompt), end), end]
+def step_cuts(first: int, end: int, chunk_tokens: int, *, num_drafts: int) -> list[int]:
+    """Return where steps begin from `first` on, and where the last one ends, `num_drafts` behind `end`.
+
+    Drafts are verified in a step of their own, with the one token before them.
+    """
+    last = end - 1 if num_drafts else end
+    return [*range(first, last, chunk_tokens), *([last] if num_drafts else []), end + num_drafts]

@@ -19,6 +19,8 @@ MAX_CONNECTIONS_PER_PEER = 4
 # Connections whose peers have not said yet which swarm they belong to: more than come at once when a large
 # swarm meets again. Each lasts some seconds at most.
 MAX_ARRIVING = 256
+# A connection beside a newer one of the same peer is silent for so long only if that peer forgot it.
+RESTART_PATIENCE_S = 2.0
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
 ConnectionHandler = Callable[[Connection], Awaitable[None]]
@@ -187,7 +189,8 @@ class Links:
             self._group.create_task(connection.aclose(), name="refuse")
             return
         for older in known:
-            older.suspect()  # a peer that was restarted may have its old address, and never heard of these
+            # A peer that was restarted may have its old address, and never heard of these.
+            older.suspect(patience_s=RESTART_PATIENCE_S)
         known.append(connection)
         logger.debug("connected to %s at %s", short(connection.peer_id), connection.address)
         self._group.create_task(self._accompany(connection), name=f"link {short(connection.peer_id)}")

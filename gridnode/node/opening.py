@@ -82,6 +82,7 @@ class Opening:
         self._session = LastingSession(
             opener,
             chunk_tokens=request.prefill_chunk_tokens,
+            patience_s=request.max_interruption_s,
             sends_history=request.sampling.needs_history and not question.chooser.is_needed,
         )
         await self._session.open()

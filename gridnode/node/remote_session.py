@@ -35,9 +35,11 @@ from gridnode.wire.tensors import TensorHeader
 OPEN_TIMEOUT_S = 15.0
 # The slowest useful hop: one chunk of a prompt through a large span on an old computer.
 STEP_TIMEOUT_S = 300.0
-# A decode step that takes so much longer than every one before it hangs somewhere.
+# A step that takes so much longer than every one before it hangs somewhere: a factor, and the least time for
+# decode steps and for chunks of a prompt, which a busy hop may let wait for those of others.
+PATIENCE = 20.0
 MIN_DECODE_TIMEOUT_S = 15.0
-DECODE_PATIENCE = 20.0
+MIN_PREFILL_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class RemoteSession:
     Args:
         addresses: Where each hop of the route listens.
         in_order: Open one hop after the other instead of all at once.
+        expected_step_s: What one token is expected to take through all hops; None if nobody knows.
         on_lap: Called with what the hops did, and the seconds from here to here, for every decode step
             that no other one followed.
         on_end: Called once when the session ends.
@@ -80,6 +83,7 @@ class RemoteSession:
         *,
         addresses: Mapping[PeerId, Sequence[Address]],
         in_order: bool = False,
+        expected_step_s: float | None = None,
         on_lap: Callable[[Sequence[HopTrace], float], None] = lambda trace, lap_s: None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
@@ -101,7 +105,15 @@ class RemoteSession:
         self._pending: dict[int, asyncio.Future[StepOutcome]] = {}
         self._failure: GridError | None = None
         self._num_steps = 0
-        self._slowest_decode_s: float | None = None
+        self._expected_step_s = expected_step_s
+        self._slowest_s: dict[StepKind, float] = {}
+        """What the slowest step of each kind took after the answer before it."""
+
+        self._timeouts: dict[int, tuple[asyncio.Timeout, StepKind, int]] = {}
+        """Of the steps under way: their patience, kind and tokens."""
+
+        self._heard_at = 0.0
+        """When the last answer came, on the loop's clock."""
 
     async def __aenter__(self) -> Self:
         """Open the session on all hops.
@@ -163,32 +175,48 @@ class RemoteSession:
         is_alone = not self._pending
         answer: asyncio.Future[StepOutcome] = asyncio.get_running_loop().create_future()
         self._pending[number] = answer
-        timeout_s = self._timeout_s(kind)
+        num_tokens = tensor.shape[1]
         message = Step(
             step=number, position=position, kind=kind, output=output, tensor=tensor, history=tuple(history)
         )
+        clock = asyncio.get_running_loop().time
         try:
-            began_at = asyncio.get_running_loop().time()
+            began_at = clock()
             await self._streams[0].send(encode_message(message, body))
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._timeout_s(kind, num_tokens)) as timeout:
+                self._timeouts[number] = (timeout, kind, num_tokens)
                 outcome = await answer
-            if kind is StepKind.DECODE:
-                took_s = asyncio.get_running_loop().time() - began_at
-                self._slowest_decode_s = max(took_s, self._slowest_decode_s or 0.0)
-                if is_alone and number + 1 == self._num_steps:
-                    self._on_lap(outcome.trace, took_s)
+            # Steps follow each other: this one may have waited for those before it.
+            took_s = clock() - max(began_at, self._heard_at)
+            self._heard_at = clock()
+            self._slowest_s[kind] = max(took_s, self._slowest_s.get(kind, 0.0))
+            self._extend_patience()
+            if kind is StepKind.DECODE and is_alone and number + 1 == self._num_steps:
+                self._on_lap(outcome.trace, took_s)
             return outcome
         except TimeoutError as exc:
-            raise PeerLost(f"no answer from {self.plan.route} in {timeout_s:.3g} s") from exc
+            silence_s = clock() - max(began_at, self._heard_at)
+            raise PeerLost(f"no answer from {self.plan.route} in {silence_s:.3g} s") from exc
         finally:
+            self._timeouts.pop(number, None)
             del self._pending[number]
 
-    def _timeout_s(self, kind: StepKind) -> float:
+    def _timeout_s(self, kind: StepKind, num_tokens: int) -> float:
         """Return how long to wait for a step before the route counts as hanging."""
-        if kind is not StepKind.DECODE or self._slowest_decode_s is None:
+        usual_s = self._slowest_s.get(kind)
+        if usual_s is None and self._expected_step_s is not None:
+            usual_s = self._expected_step_s * num_tokens
+        if usual_s is None:
             return STEP_TIMEOUT_S
-        patience_s = max(MIN_DECODE_TIMEOUT_S, DECODE_PATIENCE * self._slowest_decode_s)
-        return min(patience_s, STEP_TIMEOUT_S)
+        least_s = MIN_DECODE_TIMEOUT_S if kind is StepKind.DECODE else MIN_PREFILL_TIMEOUT_S
+        return min(max(least_s, PATIENCE * usual_s), STEP_TIMEOUT_S)
+
+    def _extend_patience(self) -> None:
+        """Begin to wait anew for every step under way: the hops do something."""
+        for number, (timeout, kind, num_tokens) in self._timeouts.items():
+            # A step whose answer is there already may not have noticed.
+            if not timeout.expired() and not self._pending[number].done():
+                timeout.reschedule(self._heard_at + self._timeout_s(kind, num_tokens))
 
     async def aclose(self) -> None:
         """Free the lease on every hop at once. Safe to call more than once."""

@@ -40,6 +40,10 @@ _ENDING = frozenset({PeerState.LEAVING, PeerState.PAUSED})
 
 # What others let go in the same moment is free again after this: a round trip of a LAN, many times over.
 PARTING_S = 0.05
+# A session moves to a route that is so much faster: it runs all of its tokens again there, and what peers
+# announce is a promise.
+SLOW_FACTOR = 2.0
+SLOW_MARGIN_S = 0.02
 
 
 def is_survivable(error: GridError) -> bool:
@@ -120,6 +124,18 @@ class SessionOpener:
             hop.peer_id in peers and peers[hop.peer_id].announcement.state in _ENDING for hop in route.hops
         )
 
+    def slowness(self, route: Route) -> str:
+        """Return in words how much slower `route` is than another one, if it is so much that moving pays."""
+        try:
+            best = self._route()
+        except NoCapacity:
+            return ""
+        view = self._view()
+        now_s, then_s = (view.expected_step_s(self._model, each) for each in (route, best))
+        if best == route or now_s < SLOW_FACTOR * then_s or now_s - then_s < SLOW_MARGIN_S:
+            return ""
+        return f"a token takes {1e3 * now_s:.0f} ms along {route}, {1e3 * then_s:.0f} ms elsewhere"
+
     async def open(self, *, deadline: float | None = None) -> RemoteSession:
         """Return a session, open on every hop of the best route; pass by hops that refuse.
 
@@ -186,6 +202,7 @@ class SessionOpener:
             self._plan(route),
             addresses=self._addresses(route),
             in_order=in_order,
+            expected_step_s=self._view().expected_step_s(self._model, route),
             on_lap=lambda trace, lap_s: self._pacing.note(route, trace, lap_s, links_s),
             on_end=lambda: self._pacing.end(route),
         )

@@ -73,7 +73,11 @@ export class Answering {
     const { answer } = this.turn;
     switch (event.event) {
       case "waiting":
-        answer.waiting = describeLine(event);
+        if (answer.route.length === 0) {
+          answer.waiting = describeLine(event);
+        } else if (answer.notes.length < MAX_NOTES) {
+          answer.notes.push(`Waiting for nodes: ${event.text}`);
+        }
         break;
       case "started":
         answer.waiting = "";
