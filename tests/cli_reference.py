@@ -22,6 +22,7 @@ from gridnode.control.keys import ApiKey
 from gridnode.control.status_schema import NodeStatus
 
 RECORDS: dict[str, tuple[type, ...]] = {
+    "bench quality": (json_records.BenchedQualities,),
     "config get": (json_records.ConfigValue,),
     "config keys": (json_records.ConfigKeys,),
     "config path": (json_records.ConfigPaths,),

@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 import typer
 
-from gridnode.cli import config_commands, keys_commands, service_commands
+from gridnode.cli import bench_commands, config_commands, keys_commands, service_commands
 from gridnode.cli.chat_command import chat
 from gridnode.cli.completion_command import completion
 from gridnode.cli.demo_command import demo
@@ -67,11 +67,13 @@ _COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
 }
 """The commands by the panels of the help."""
 
-_GROUPS: Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
-    "config": ("Look at the configuration, and change it.", config_commands.COMMANDS),
-    "keys": ("Say who may use this node from elsewhere.", keys_commands.COMMANDS),
-    "service": ("Run gridnode as a service of systemd.", service_commands.COMMANDS),
+_GROUPS: Mapping[str, tuple[str, str, Mapping[str, Callable[..., None]]]] = {
+    "bench": ("Models", "Measure what a model can do on this computer.", bench_commands.COMMANDS),
+    "config": ("Settings", "Look at the configuration, and change it.", config_commands.COMMANDS),
+    "keys": ("Settings", "Say who may use this node from elsewhere.", keys_commands.COMMANDS),
+    "service": ("Settings", "Run gridnode as a service of systemd.", service_commands.COMMANDS),
 }
+"""Commands behind one word: the panel, what they are for, and each."""
 
 
 def create_app() -> typer.Typer:
@@ -88,8 +90,8 @@ def create_app() -> typer.Typer:
     for panel, commands in _COMMANDS.items():
         for name, command in commands.items():
             app.command(name, rich_help_panel=panel)(_ended(command))
-    for name, (text, group) in _GROUPS.items():
-        app.add_typer(_group(text, group), name=name, rich_help_panel="Settings")
+    for name, (panel, text, group) in _GROUPS.items():
+        app.add_typer(_group(text, group), name=name, rich_help_panel=panel)
     return app
 
 

@@ -274,3 +274,36 @@ class Joined:
 
     running_pid: int | None
     """Process of the node that runs here, which has to be started again; null if there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchedQuality:
+    """One line of `bench quality`."""
+
+    quantization: str
+    """Of the weights: `none`, `int8` or `int4`."""
+
+    kv: str
+    """Of keys and values: `auto` is float32, or `int8`."""
+
+    executor: str
+    perplexity: float
+    perplexity_change: float
+    """Against the unquantized weights: 0.01 is one percent more."""
+
+    kl_divergence: float
+    """Nats per token from the probabilities of the unquantized weights."""
+
+    same_choice: float
+    """Share of the tokens for which the same one is most probable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchedQualities:
+    """`bench quality`."""
+
+    model: str
+    num_tokens: int
+    """Of the text that was read."""
+
+    results: tuple[BenchedQuality, ...]
