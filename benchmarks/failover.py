@@ -87,7 +87,7 @@ class Daemons:
             "error",
         ]
         command += ["--blocks", SPANS[number % len(SPANS)], "--threads", "1", "--cache-tokens", "16384"]
-        command += ["--public-name", f"node {number}", "--state-dir", str(self._directory / f"node{number}")]
+        command += ["--name", f"node {number}", "--state-dir", str(self._directory / f"node{number}")]
         command += ["--api", "127.0.0.1:0", "--listen", f"127.0.0.1:{port}", "--join", str(self._join)]
         self._processes[number] = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -97,6 +97,12 @@ class Daemons:
         """Kill a node with SIGKILL; its worker dies with it."""
         self._processes[number].send_signal(signal.SIGKILL)
         self._processes[number].wait()
+
+    def check(self) -> None:
+        """Raise if a node ended by itself."""
+        for number, process in self._processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"node {number} ended with exit code {process.returncode}")
 
     def kill_all(self) -> None:
         """Kill every node."""
@@ -123,7 +129,7 @@ async def swarm(directory: Path) -> AsyncIterator[tuple[Node, Daemons]]:
     try:
         for number in range(len(SPANS) * REPLICAS):
             daemons.start(number)
-        await all_online(node)
+        await all_online(node, daemons)
         yield node, daemons
     finally:
         daemons.kill_all()
@@ -140,7 +146,7 @@ def newest(swarm: SwarmState) -> dict[str, int]:
     }
 
 
-async def all_online(node: Node, *, again: str = "", since: int = 0) -> None:
+async def all_online(node: Node, daemons: Daemons, *, again: str = "", since: int = 0) -> None:
     """Wait until every node serves, and `again` said so after its announcement `since`."""
 
     def is_so(swarm: SwarmState) -> bool:
@@ -148,7 +154,9 @@ async def all_online(node: Node, *, again: str = "", since: int = 0) -> None:
         return len(found) == len(SPANS) * REPLICAS and (not again or found[again] > since)
 
     async with asyncio.timeout(START_TIMEOUT_S):
-        await node.wait_until(is_so)
+        while not is_so(node.swarm):
+            daemons.check()
+            await asyncio.sleep(0.1)
 
 
 async def stall(node: Node, daemons: Daemons, context: int, rng: random.Random) -> tuple[float, list[int]]:
@@ -182,7 +190,7 @@ async def stall(node: Node, daemons: Daemons, context: int, rng: random.Random) 
     longest_s = max(gaps[BEFORE - 1 :])
     before = newest(node.swarm).get(victim, 0)
     daemons.start(int(victim.split()[-1]))
-    await all_online(node, again=victim, since=before)
+    await all_online(node, daemons, again=victim, since=before)
     return longest_s - statistics.median(gaps), token_ids
 
 
