@@ -51,6 +51,7 @@ class PathTalk:
         self._changed = changed
         self._offer: PathOffer | None = None
         self._heard = asyncio.Event()
+        self._followed_at = -ROUND_S
 
     async def lead(self, stream: Stream) -> None:
         """Exchange offers and decide when to try, while the stream lasts: the part of who dialled.
@@ -89,10 +90,17 @@ class PathTalk:
             if isinstance(message, PathOffer):
                 self._take(message)
             elif isinstance(message, Punch):
-                self._punch()
+                self._follow_punch()
             else:
                 raise ProtocolError(f"{type(message).__name__} came among offers of paths")
         stream.finish()
+
+    def _follow_punch(self) -> None:
+        """Begin a round because the peer says so, unless one has just begun: probes cost others, too."""
+        now = asyncio.get_running_loop().time()
+        if now - self._followed_at >= ROUND_S / 2:
+            self._followed_at = now
+            self._punch()
 
     def _take(self, offer: PathOffer) -> None:
         self._offer = offer

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from nodes import LOOPBACK, ask
+from nodes import LOOPBACK, START_TIMEOUT_S, ask
 from rich.console import Console
 from waiting import until
+from websockets.asyncio.client import ClientConnection, connect
 
 from gridnode.cli.status_tables import status_view
 from gridnode.config import NodeConfig
@@ -24,6 +26,7 @@ from gridnode.core.spans import Span
 from gridnode.errors import PeerLost
 from gridnode.net.carrier import PathKind
 from gridnode.net.identity import Identity
+from gridnode.net.lane_tls import client_context
 from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
 from gridnode.net.relay_limits import RelayLimits
@@ -227,6 +230,67 @@ def test_a_connection_outlives_a_restart_of_its_only_relay() -> None:
     run(main)
 
 
+def test_what_a_node_sends_above_its_rate_is_dropped_and_the_rest_arrives() -> None:
+    async def main() -> None:
+        async with relaying(RelayLimits(node_bytes_per_s=100_000)) as (server, address), clients(2) as (a, b):
+            for each in (a, b):
+                await each.register(address)
+            near = await a.dial(b)
+            far = await b.transport.accept()
+            stream = await near.open_stream()
+            data = bytes(400_000)  # the burst, and as much again
+            await stream.send(Frame(0x10, {}, data))
+            received = await (await far.accept_stream()).receive()
+            assert received is not None
+            assert len(received.body) == len(data)
+            assert server.counters.dropped_packets
+
+    run(main)
+
+
+def test_strangers_get_few_websockets_and_only_where_relays_have_them() -> None:
+    async def main() -> None:
+        limits = RelayLimits(nodes_per_address=2)
+        async with relaying(limits) as (_, address):
+
+            async def is_open(path: str) -> bool:
+                websocket = await connect(
+                    f"wss://{address}{path}", ssl=client_context(), compression=None, proxy=None
+                )
+                opened.append(websocket)
+                try:
+                    async with asyncio.timeout(0.3):
+                        await websocket.wait_closed()
+                except TimeoutError:
+                    return True
+                return False
+
+            opened: list[ClientConnection] = []
+            assert not await is_open("/")
+            assert [await is_open("/relay") for _ in range(3)] == [True, True, False]
+            for noise in (b"\xff\xff", "text"):
+                await opened[1].send(noise)
+                await opened[1].wait_closed()
+                opened[1:2] = []
+            for websocket in opened:
+                await websocket.close()
+
+    run(main)
+
+
+def test_a_node_is_a_relay_for_others_beside_its_work(tmp_path: Path) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            place = Address("127.0.0.1", taken.getsockname()[1])
+        configs = [quiet_node(tmp_path / name, [place]) for name in ("ada", "bo")]
+        configs[0] = replace(configs[0], serve_relay=place)
+        async with running(*configs) as nodes:
+            await until(lambda: all(len(node.status().peers) == 2 for node in nodes))
+            assert {relay.path for node in nodes for relay in node.status().relays} == {"relay"}
+
+    run(main)
+
+
 def test_nobody_takes_the_place_of_a_relay_whose_id_is_known() -> None:
     async def main() -> None:
         async with relaying() as (server, address), clients(1) as (a,):
@@ -303,7 +367,7 @@ def test_nodes_that_know_only_a_relay_form_a_swarm_answer_and_find_the_direct_wa
                     lambda: all(
                         sum(peer.state == "online" for peer in node.status().peers) == 2 for node in nodes
                     ),
-                    timeout_s=60,
+                    timeout_s=START_TIMEOUT_S,
                 )
                 assert server.counters.forwarded_packets
                 answer = await ask(nodes[0], [1, 2, 3], max_tokens=4)
@@ -314,7 +378,7 @@ def test_nodes_that_know_only_a_relay_form_a_swarm_answer_and_find_the_direct_wa
                     )
                 )
 
-    run(main, 120)
+    run(main, 2 * START_TIMEOUT_S)
 
 
 def quiet_node(directory: Path, relays: Sequence[Address]) -> NodeConfig:

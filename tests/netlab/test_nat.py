@@ -138,3 +138,23 @@ def test_where_udp_is_blocked_the_answer_comes_by_a_websocket(
         )
         assert found["path"] == "websocket"
         assert len(found["tokens"]) == 4
+
+
+def test_over_ipv6_nodes_meet_at_a_relay_and_go_direct(tmp_path: Path) -> None:
+    made = [
+        Site(name="relay-six", address="2001:db8::10", delay_s=0.02),
+        Site(name="six", address="2001:db8:1::1"),
+        Site(name="sechs", address="2001:db8:2::1"),
+    ]
+    arguments = ("--threads", "1", "--no-mdns", "--listen", "[::]:7338", "--relay", "[2001:db8::10]")
+    with NetworkLab(tmp_path) as lab, Internet(lab, made) as internet, contextlib.ExitStack() as stack:
+        stack.enter_context(relay(internet.hosts["relay-six"], "--listen", "[::]:7339"))
+        nodes = [stack.enter_context(internet.hosts[name].up(*arguments)) for name in ("six", "sechs")]
+        for node in nodes:
+            node.wait_listening()
+        took_s = eventually(
+            lambda: [peer["path"] for node in nodes for peer in node.peers().values()] == ["direct"] * 2,
+            timeout_s=30,
+            hint=lambda: "".join(node.log() for node in nodes),
+        )
+        print(f"direct after {took_s:.1f} s")
