@@ -104,7 +104,7 @@ async def measure_relay(port: int, pipe: Pipe, pid: int, seconds: float) -> floa
                 Relay(LOOPBACK.host, port),
                 transport,
                 router,
-                tag=lambda: "benchmark",
+                tags=lambda: ("benchmark",),
                 on_members=lambda *_: None,
                 on_change=lambda: None,
                 is_alone=lambda: False,

@@ -125,7 +125,7 @@ SAMPLES: list[tuple[Message | RelayMessage, bytes]] = [
     (FindText(manifest="a" * 64), b""),
     (TextFound(files=(FileEntry(name="tokenizer.json", num_bytes=4),)), b""),
     (FilePiece(), b"{}{}"),
-    (Register(swarm="a" * 43), b""),
+    (Register(swarms=("a" * 43,)), b""),
     (Registered(bytes_per_s=1_000_000), b""),
     (RelayRefused(text="no room"), b""),
     (Observed(address=Address("192.0.2.7", 7338)), b""),

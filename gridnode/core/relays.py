@@ -85,7 +85,7 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def nearest(relays: Iterable[Relay], swarm_tag: str) -> list[Relay]:
+def nearest(relays: Iterable[Relay], swarm: str) -> list[Relay]:
     """Return `relays` with the nearest to a swarm first: all nodes that know the same ones agree.
 
     Each relay is as likely as any other to be near a swarm, and one that goes moves no other
@@ -93,7 +93,7 @@ def nearest(relays: Iterable[Relay], swarm_tag: str) -> list[Relay]:
     """
 
     def distance(relay: Relay) -> bytes:
-        return hashlib.sha256(f"{swarm_tag} {relay.place}".encode()).digest()
+        return hashlib.sha256(f"{swarm} {relay.place}".encode()).digest()
 
     return sorted(relays, key=distance)
 

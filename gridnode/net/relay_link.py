@@ -47,7 +47,7 @@ class RelayLink:
     """Registers with a relay, and again whenever that ends. Run it once, with `run`.
 
     Args:
-        tag: Returns what the swarm is called before relays; empty for a visit to somebody whose relay it is.
+        tags: Returns what the swarm is called before relays; nothing for a visit to whose relay it is.
         on_members: Takes who else of the swarm is registered there.
         on_change: Called after every change of what the properties say.
         is_alone: Returns whether this node looks for others.
@@ -59,7 +59,7 @@ class RelayLink:
         transport: QuicTransport,
         router: PathRouter,
         *,
-        tag: Callable[[], str],
+        tags: Callable[[], tuple[str, ...]],
         on_members: Callable[[RelayRoute, tuple[PeerId, ...]], None],
         on_change: Callable[[], None],
         is_alone: Callable[[], bool],
@@ -76,7 +76,7 @@ class RelayLink:
 
         self._transport = transport
         self._router = router
-        self._tag = tag
+        self._tags = tags
         self._on_members = on_members
         self._on_change = on_change
         self._is_alone = is_alone
@@ -140,7 +140,8 @@ class RelayLink:
         """Register, and raise when that has ended."""
         try:
             stream = await connection.open_stream()
-            await stream.send(encode_message(Register(swarm=self._tag())))
+            tags = self._tags()
+            await stream.send(encode_message(Register(swarms=tags)))
             await self._take_answer(stream)
             self._connection = connection
             by_tcp = connection.path is PathKind.WEBSOCKET
@@ -154,7 +155,7 @@ class RelayLink:
             self._on_change()
             self._settled.set()
             async with asyncio.TaskGroup() as group:
-                asking = group.create_task(self._ask(stream), name="find members")
+                asking = group.create_task(self._ask(stream, tags), name="find members")
                 try:
                     await self._listen(stream, self.route)
                 finally:
@@ -209,10 +210,13 @@ class RelayLink:
         if not isinstance(answer, Registered):
             raise PeerLost("the relay ended the registration")
 
-    async def _ask(self, stream: Stream) -> None:
+    async def _ask(self, stream: Stream, told: tuple[str, ...]) -> None:
         is_first = True
         while True:
-            if self._tag() and (is_first or self._is_alone()):
+            if (tags := self._tags()) != told:
+                await stream.send(encode_message(Register(swarms=tags)))
+                told, is_first = tags, True
+            if tags and (is_first or self._is_alone()):
                 await stream.send(encode_message(FindMembers()))
             is_first = False
             await asyncio.sleep(FIND_INTERVAL_S)

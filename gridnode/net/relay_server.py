@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gridnode.core.addresses import Address
@@ -62,7 +63,7 @@ class RelayCounters:
 class _Registration:
     peer_id: PeerId
     tag: bytes
-    swarm: str
+    swarms: frozenset[str]
     connection: QuicConnection
     network: str
     bucket: ByteBucket
@@ -106,7 +107,7 @@ class RelayServer:
             await stream.send(encode_message(RelayRefused(text=refusal)))
             stream.finish()
             return
-        registration = self._add(connection, register.swarm)
+        registration = self._add(connection, register.swarms)
         try:
             await stream.send(encode_message(Registered(bytes_per_s=self.limits.node_bytes_per_s)))
             await self._attend(stream, registration)
@@ -128,14 +129,14 @@ class RelayServer:
     def _network(self, connection: QuicConnection) -> str:
         return network_of(self._endpoint.real_address(connection.current_destination).host)
 
-    def _add(self, connection: QuicConnection, swarm: str) -> _Registration:
+    def _add(self, connection: QuicConnection, swarms: Iterable[str]) -> _Registration:
         tag = peer_tag(connection.peer_id)
         if (known := self._by_tag.get(tag)) is not None:
             self._remove(known)  # the node has come back before its old connection was given up
         registration = _Registration(
             peer_id=connection.peer_id,
             tag=tag,
-            swarm=swarm,
+            swarms=frozenset(swarms),
             connection=connection,
             network=self._network(connection),
             bucket=ByteBucket(self.limits.node_bytes_per_s, now=now_s()),
@@ -167,6 +168,9 @@ class RelayServer:
             try:
                 while (frame := await stream.receive()) is not None:
                     message = decode_relay_message(frame)
+                    if isinstance(message, Register):
+                        registration.swarms = frozenset(message.swarms)
+                        continue
                     if not isinstance(message, FindMembers):
                         raise ProtocolError(f"{type(message).__name__} came on a registration")
                     await stream.send(encode_message(Members(peers=self._members(registration))))
@@ -185,12 +189,10 @@ class RelayServer:
                 await asyncio.sleep(_OBSERVE_INTERVAL_S)
 
     def _members(self, asking: _Registration) -> tuple[PeerId, ...]:
-        if not asking.swarm:
-            return ()
         others = [
             each.peer_id
             for each in self._by_tag.values()
-            if each.swarm == asking.swarm and each is not asking
+            if each.swarms & asking.swarms and each is not asking
         ]
         # Who asks anew gets others, so that no part of a large swarm keeps to itself.
         return tuple(random.sample(others, min(len(others), MAX_MEMBERS)))

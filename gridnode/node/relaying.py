@@ -42,7 +42,8 @@ class Relaying:
     Args:
         relays: Those that it was given, as people write them.
         serve_at: Where it is a relay for others, if it is one.
-        tag: Returns what the swarm is called before relays.
+        swarm: Name of the swarm, whose nodes choose the same relays of many; relays do not learn it.
+        tags: Returns what the swarm is called before relays, newest first.
         view: Returns the swarm as this node sees it.
         on_homes: Called when the home relays have changed.
         on_change: Called when the way to some peer has changed.
@@ -55,7 +56,8 @@ class Relaying:
         *,
         relays: Sequence[str],
         serve_at: Address | None,
-        tag: Callable[[], str],
+        swarm: str,
+        tags: Callable[[], tuple[str, ...]],
         view: Callable[[], SwarmState],
         on_homes: Callable[[], None],
         on_change: Callable[[], None],
@@ -63,10 +65,10 @@ class Relaying:
         self._identity = identity
         self._peer_id = identity.peer_id
         self._links = links
-        self._ranked = nearest(map(parse_relay, relays), tag())
+        self._ranked = nearest(map(parse_relay, relays), swarm)
         self._serve_at = serve_at
         self._service: RelayService | None = None
-        self._tag = tag
+        self._tags = tags
         self._view = view
         self._on_homes = on_homes
         self._on_change = on_change
@@ -180,7 +182,7 @@ class Relaying:
             if len(self._visited) >= MAX_VISITED_RELAYS:
                 oldest = next(iter(self._visited))
                 self._visited.pop(oldest)[1].cancel()
-            link = self._link(relay, tag=lambda: "")
+            link = self._link(relay, tags=lambda: ())
             task = self._group.create_task(link.run(), name=f"visit {relay.place}")
             self._visited[relay] = (link, task)
         self._visited[relay] = self._visited.pop(relay)  # the last to go
@@ -201,18 +203,18 @@ class Relaying:
             if healthy >= RENDEZVOUS_RELAYS:
                 break
             if relay not in self._own:
-                self._own[relay] = self._link(relay, tag=self._tag)
+                self._own[relay] = self._link(relay, tags=self._tags)
                 self._group.create_task(self._own[relay].run(), name=f"relay {relay.place}")
             healthy += not self._own[relay].problem
 
-    def _link(self, relay: Relay, *, tag: Callable[[], str]) -> RelayLink:
+    def _link(self, relay: Relay, *, tags: Callable[[], tuple[str, ...]]) -> RelayLink:
         assert self._transport is not None
         assert self._router is not None
         return RelayLink(
             relay,
             self._transport,
             self._router,
-            tag=tag,
+            tags=tags,
             on_members=self._meet,
             on_change=self._note_change,
             is_alone=lambda: not self._links.connections(),

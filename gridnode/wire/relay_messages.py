@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ADDRESSES
+from gridnode.core.swarm_pass import MAX_SWARM_KEYS
 from gridnode.wire.codec import MessageCodec, TypedMessage
 from gridnode.wire.messages import Count, PeerIdField, ShortText
 from gridnode.wire.relay_packets import SECRET_BYTES
@@ -22,6 +23,7 @@ MAX_MEMBERS = 32
 """Peers named at once: as many as a node links to, see `gridnode.node.membership.MAX_MESH_LINKS`."""
 
 MAX_SWARM_TAG_CHARACTERS = 64
+SwarmTag = Annotated[str, Meta(max_length=MAX_SWARM_TAG_CHARACTERS)]
 
 
 class RelayMessageType(IntEnum):
@@ -39,11 +41,12 @@ class RelayMessageType(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Register(TypedMessage):
-    """Asks to be reached through a relay while the stream lasts."""
+    """Asks to be reached through a relay while the stream lasts. Sent again, it changes what it said."""
 
     type: ClassVar[int] = RelayMessageType.REGISTER
-    swarm: Annotated[str, Meta(max_length=MAX_SWARM_TAG_CHARACTERS)] = ""
-    """What the swarm is called before strangers; empty if the node only visits somebody here."""
+    swarms: Annotated[tuple[SwarmTag, ...], Meta(max_length=MAX_SWARM_KEYS)] = ()
+    """What the swarm is called before strangers: twice while its key is being replaced, and not at all if the
+    node only visits somebody here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

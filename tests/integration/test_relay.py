@@ -69,15 +69,17 @@ class Client:
         self.links: list[RelayLink] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.members: list[bytes] = []
+        self.swarms: tuple[str, ...] = ()
 
     async def register(
         self, address: Address, *, swarm: str = "s", peer_id: PeerId | None = None
     ) -> RelayLink:
+        self.swarms = (swarm,)
         link = RelayLink(
             Relay(address.host, address.port, peer_id),
             self.transport,
             self.router,
-            tag=lambda: swarm,
+            tags=lambda: self.swarms,
             on_members=lambda _, peers: self.members.extend(peers),
             on_change=lambda: None,
             is_alone=lambda: True,
@@ -127,6 +129,24 @@ def test_a_relay_names_members_of_the_same_swarm_only_and_says_where_it_sees_a_n
             await until(lambda: link.observed == b.transport.address)
             assert server.counters.registered_nodes == 3
         assert server.counters.registered_nodes == 0
+
+    run(main)
+
+
+def test_members_meet_under_both_names_while_the_key_of_their_swarm_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gridnode.net.relay_link.FIND_INTERVAL_S", 0.05)
+
+    async def main() -> None:
+        async with relaying() as (server, address), clients(3) as (a, old, new):
+            await a.register(address, swarm="old")
+            a.swarms = ("new", "old")
+            await old.register(address, swarm="old")
+            await new.register(address, swarm="new")
+            await until(lambda: old.members and new.members)
+            assert set(old.members) == set(new.members) == {a.transport.peer_id}
+            assert server.counters.registrations == 3, "no way was lost for it"
 
     run(main)
 

@@ -40,7 +40,7 @@ async def _visit(relay: Relay) -> RelayVisit:
         relay,
         transport,
         router,
-        tag=str,  # for no swarm
+        tags=tuple,  # for no swarm
         on_members=lambda route, peers: None,
         on_change=changed.set,
         is_alone=lambda: False,

@@ -25,7 +25,7 @@ from gridnode.wire.relay_messages import (
 
 ADDRESS = Address("192.0.2.7", 7338)
 SAMPLES: list[RelayMessage] = [
-    Register(swarm="5ca1ab1e"),
+    Register(swarms=("5ca1ab1e",)),
     Registered(bytes_per_s=2**21),
     RelayRefused(text="full"),
     Observed(address=ADDRESS),
@@ -51,7 +51,7 @@ def test_every_message_has_a_sample_and_a_type_of_its_own() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Register(swarm="x" * 65),
+        Register(swarms=("x" * 65,)),
         Members(peers=(PeerId(bytes(PEER_ID_BYTES)),) * (MAX_MEMBERS + 1)),
         Members(peers=(PeerId(b"short"),)),
         PathOffer(secret=b"short", own=(), observed=()),
