@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from gridnode.cli.showing import milliseconds, plain_table, printable
-from gridnode.cli.status_tables import named
+from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
+from gridnode.cli.status_tables import pauses
 from gridnode.control.status_schema import NodeStatus
 
 
@@ -22,9 +22,9 @@ def peers_table(status: NodeStatus) -> RenderableType:
             f"{milliseconds(peer.rtt_s)} ms" if peer.rtt_s is not None else "-",
             printable(peer.address or status.listen),
             printable(peer.version),
-            named(peer),
+            name_text(peer.public_name),
         )
     if len(status.peers) > 1:
-        return table
+        return Group(table, *pauses(status))
     alone = f"No other node is in the swarm {printable(status.swarm)}. To join it: gridnode up --join ADDRESS"
     return Group(table, Text(""), Text(alone, style="yellow"))

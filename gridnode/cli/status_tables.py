@@ -14,7 +14,7 @@ from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, 
 
 def status_view(status: NodeStatus) -> RenderableType:
     """Return everything that `gridnode status` shows."""
-    parts: list[RenderableType] = [_peers(status)]
+    parts: list[RenderableType] = [_peers(status), *pauses(status)]
     if status.pause is not None:
         parts.append(Text(printable(describe_pause(status.pause)), style="yellow"))
     elif status.engine.state not in ("none", "ready"):
@@ -41,23 +41,25 @@ def _relay(relay: RelayStatus) -> Text:
 
 
 def _peers(status: NodeStatus) -> Table:
-    folded = frozenset({"NAME"})
-    table = plain_table("NODE", "STATE", "BLOCKS", "CACHE", "SPEED", "LINK", "NAME", folded=folded)
+    table = plain_table("NODE", "STATE", "BLOCKS", "CACHE", "SPEED", "LINK", "NAME")
     for peer in status.peers:
         table.add_row(
             ("*" if peer.is_self else " ") + peer.short,
             peer.state,
             *_serving(peer, status),
             _link(peer),
-            named(peer),
+            name_text(peer.public_name),
         )
     return table
 
 
-def named(peer: PeerStatus) -> Text:
-    """Return the name of a node, and why it pauses if it does."""
-    why = Text(f"({printable(peer.pause_reason)})", style="blue") if peer.pause_reason else Text("")
-    return Text(" ").join(text for text in (name_text(peer.public_name), why) if text)
+def pauses(status: NodeStatus) -> list[Text]:
+    """Return a line for each other node that pauses: why."""
+    return [
+        Text(f" {peer.short} pauses: {printable(peer.pause_reason)}", style="blue")
+        for peer in status.peers
+        if peer.pause_reason and not peer.is_self
+    ]
 
 
 def _serving(peer: PeerStatus, status: NodeStatus) -> tuple[str, str, str]:

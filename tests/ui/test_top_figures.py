@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from fake_node import STATUS
 
+from gridnode.control.status_schema import PauseStatus
 from gridnode_dashboard.block_ruler import cell_blocks, model_ruler
 from gridnode_dashboard.contributors import contributors
 from gridnode_dashboard.formatting import bars, meter
 from gridnode_dashboard.node_history import MAX_SAMPLES, NodeHistory
+from gridnode_dashboard.top_texts import node_text, peer_text
 
 ME = STATUS.peers[0]
 assert ME.serving is not None
@@ -67,3 +69,11 @@ def test_contributors_are_added_up_and_the_own_name_comes_first() -> None:
         ("Bo", 2, 40),
         ("Cem", 1, 0),
     ]
+
+
+def test_who_pauses_says_why() -> None:
+    resting = replace(ME, is_self=False, state="paused", serving=None, pause_reason="on battery")
+    assert "because  on battery" in peer_text(resting, STATUS.peers).plain
+    pause = PauseStatus(reason="on battery", remaining_s=None, is_owners=False)
+    told = node_text(replace(STATUS, state="paused", pause=pause), (), 100).plain
+    assert "now      paused until that changes: on battery" in told

@@ -8,7 +8,7 @@ from fake_node import SERVING, STATUS
 
 from gridnode.cli.news import Doorstep, banner, news
 from gridnode.config import DEFAULT_API
-from gridnode.control.status_schema import EngineStatus, NodeStatus
+from gridnode.control.status_schema import EngineStatus, NodeStatus, PauseStatus
 from gridnode.core.addresses import Address
 
 DOORSTEP = Doorstep(api=DEFAULT_API, reachable=(Address("192.0.2.7", 7338),), model="tiny.gguf")
@@ -114,3 +114,10 @@ def test_an_open_door_says_who_needs_a_key_and_shows_a_new_one_once() -> None:
 
 def test_a_door_that_asks_everybody_says_so() -> None:
     assert "(this computer only, with a key)" in banner(STATUS, replace(DOORSTEP, home_needs_key=True))[1]
+
+
+def test_a_pause_and_its_end_are_told_once() -> None:
+    resting = replace(STATUS, pause=PauseStatus(reason="on battery", remaining_s=None, is_owners=False))
+    assert news(STATUS, resting, DOORSTEP) == ["  resting  paused until that changes: on battery"]
+    assert news(resting, resting, DOORSTEP) == []
+    assert news(resting, STATUS, DOORSTEP) == ["  resumed  it serves again"]

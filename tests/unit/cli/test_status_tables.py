@@ -10,7 +10,7 @@ from fake_node import STATUS
 from rich.console import Console
 
 from gridnode.cli.status_tables import status_view
-from gridnode.control.status_schema import EngineStatus, NodeStatus
+from gridnode.control.status_schema import EngineStatus, NodeStatus, PauseStatus
 
 ROUTE = "aaaaaaaa 0:10 > bbbbbbbb 10:20 > cccccccc 20:30"
 
@@ -48,3 +48,19 @@ def test_a_swarm_without_a_model_says_how_to_serve_one() -> None:
 def test_peers_that_do_not_serve_yet_have_no_speed() -> None:
     peer = replace(STATUS.peers[0], state="joining")
     assert "t/s" not in shown(replace(STATUS, peers=(peer,)))
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_who_pauses_says_why(width: int) -> None:
+    resting = replace(
+        STATUS.peers[0],
+        is_self=False,
+        short="bbbbbbbb",
+        public_name="Bo",
+        state="paused",
+        pause_reason="on [b]battery",
+    )
+    pause = PauseStatus(reason="on battery", remaining_s=None, is_owners=False)
+    text = shown(replace(STATUS, peers=(*STATUS.peers, resting), pause=pause), width=width)
+    assert " bbbbbbbb pauses: on [b]battery" in text
+    assert "paused until that changes: on battery" in text

@@ -117,6 +117,18 @@ def test_who_cannot_be_reached_is_told_with_the_reason() -> None:
         assert "no answer within &lt;5 s&gt;" in get(node, path).text
 
 
+def test_who_pauses_is_told_with_the_reason() -> None:
+    status = small_swarm()
+    resting = replace(
+        status.peers[3], state="paused", serving=None, public_name="Ada", pause_reason="on <b>battery"
+    )
+    node = lively(replace(status, peers=(*status.peers[:3], resting, *status.peers[4:])))
+    assert "(on &lt;b&gt;battery)" in get(node, "/").text
+    page = get(node, f"/node/{resting.peer_id}").text
+    assert "It pauses: on &lt;b&gt;battery" in page
+    assert "Resting" not in get(lively(status), "/").text
+
+
 def test_activity_of_one_kind() -> None:
     html = get(lively(), "/activity?kind=failover").text
     assert html.count('<li class="failover"') > 1
