@@ -56,11 +56,13 @@ class Swarm:
         cache_tokens: int = 2048,
         serves: bool = True,
         draft_model: str = "",
+        adapters: tuple[str, ...] = (),
     ) -> Node:
         """Start one more node, joined to the first one."""
         config = NodeConfig(
             model=str(model or self._model) if serves else "",
             blocks=span,
+            adapters=adapters,
             quantization=self._quantization,
             dtype="float32",
             cache_tokens=cache_tokens,

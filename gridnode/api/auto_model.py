@@ -108,7 +108,9 @@ class AutoDistributedModel:
             linear_layers=linear_layers(model),
         )
         blocks = RemoteBlocks(remote, Span(0, remote.num_blocks))
-        blocks.routing, blocks.adapter = wishes, adapter
+        blocks.routing = wishes
+        if adapter:
+            blocks.use_adapter(adapter)
         _connect(model, blocks)
         return model
 

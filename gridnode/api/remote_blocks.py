@@ -48,7 +48,7 @@ class RemoteBlocks(nn.Module):
         """Which nodes may compute."""
 
         self.adapter = ""
-        """Name of an adapter that the nodes host; only those that have it compute."""
+        """The adapter that the nodes add; see `use_adapter`."""
 
         self.tunings: list[BlockTuning] = []
         """What else is added to the blocks."""
@@ -92,6 +92,20 @@ class RemoteBlocks(nn.Module):
         part = self[:]
         part.routing = route_wishes(wishes)
         return part
+
+    def use_adapter(self, name: str) -> None:
+        """Let only nodes compute that host the LoRA adapter `name`, with it; empty is without again.
+
+        Raises:
+            ModelUnknown: nobody hosts it.
+            BadInput: several adapters have this name.
+        """
+        models, model = self.remote.client.node.models, self.remote.model
+
+        async def find() -> str:
+            return models.view().adapter_id(model, name)
+
+        self.adapter = self.remote.client.call(find()) if name else ""
 
     def extra_repr(self) -> str:
         """Return what `repr` shows of it."""

@@ -38,6 +38,7 @@ class Question:
     model: str = ""
     system: str = ""
     raw: bool = False
+    adapter: str = ""
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     sampling: dict[str, float | None]
@@ -62,6 +63,7 @@ class Question:
             raise BadInput(str(exc)) from exc
         fields: dict[str, Any] = {
             "model": self.model,
+            "adapter": self.adapter,
             "stop": self.stop,
             "sampling": sampling,
             "routing": routing,

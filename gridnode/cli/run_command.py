@@ -40,6 +40,12 @@ def run(
             "--raw", help="Continue the text as it stands: no chat template.", rich_help_panel=_ANSWER
         ),
     ] = False,
+    adapter: Annotated[
+        str,
+        typer.Option(
+            help="LoRA adapter; only nodes that host it compute.", show_default=False, rich_help_panel=_ANSWER
+        ),
+    ] = "",
     temperature: Annotated[
         float | None,
         typer.Option(help="0 takes the most probable token, higher is freer.", rich_help_panel=_CHOICE),
@@ -110,6 +116,7 @@ def run(
         text=text,
         system=system or "",
         raw=raw,
+        adapter=adapter,
         max_tokens=max_tokens,
         stop=tuple(stop or ()),
         sampling={

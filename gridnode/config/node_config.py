@@ -69,6 +69,11 @@ class NodeConfig:
     draft_model: str = field(default="", metadata=key("serve", metavar="PATH_OR_HUB_ID"))
     """Small model that proposes tokens of the answers asked at this node; it must have the same tokens."""
 
+    adapters: tuple[str, ...] = field(
+        default=(), metadata=key("serve", flag="--adapter", metavar="PATH_OR_HUB_ID")
+    )
+    """LoRA adapter in the format of PEFT that sessions may choose; it needs the executor torch."""
+
     join: tuple[Address, ...] = field(default=(), metadata=key("swarm"))
     """Nodes of the swarm to connect to first."""
 

@@ -128,6 +128,9 @@ class GenerateRequest:
     routing: RouteWishes = ANYWHERE
     """Which nodes may compute the answer."""
 
+    adapter: Annotated[str, Meta(max_length=256)] = ""
+    """Name of a LoRA adapter; only nodes that host it compute."""
+
     drafts: Literal["auto", "off"] = "auto"
     """Whether to propose tokens that the hops verify several at a time, where that is quicker. The answer is
     the same."""

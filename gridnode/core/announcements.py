@@ -22,6 +22,9 @@ MAX_ANNOUNCED_RTTS = 32
 MAX_TTL_S = 600.0
 # Clocks of computers without time service are minutes off; more is a mistake, or somebody who plays back.
 MAX_CLOCK_DIFFERENCE_S = 300.0
+# Names of adapters are announced by every node that hosts them.
+MAX_ADAPTERS = 8
+MAX_ADAPTER_CHARACTERS = 96
 # Ten minutes per block or round trip is no speed but a mistake.
 MAX_STEP_S = 600.0
 # A node serves some hundred sessions; more steps at once are a mistake.
@@ -78,6 +81,9 @@ class Serving:
     open_sessions: int = 0
     """Sessions in which the node was a hop when it said so."""
 
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that sessions may choose here: their names, `@`, and the beginning of their hash."""
+
     queued_steps: float = 0.0
     """Steps that were there at once on average lately, those being computed included."""
 
@@ -90,6 +96,11 @@ class Serving:
             raise ValueError("negative number of sessions announced")
         if not 0.0 <= self.queued_steps <= MAX_QUEUED_STEPS:
             raise ValueError(f"queued_steps must be in 0..{MAX_QUEUED_STEPS:g}, got {self.queued_steps}")
+        longest = max(map(len, self.adapters), default=0)
+        if len(self.adapters) > MAX_ADAPTERS or longest > MAX_ADAPTER_CHARACTERS:
+            raise ValueError(
+                f"{len(self.adapters)} adapters announced, at most {MAX_ADAPTERS} with short names"
+            )
         # Also refuses NaN, which would make every comparison of routes false.
         if not 0.0 < self.decode_block_s <= MAX_STEP_S:
             raise ValueError(f"decode_block_s must be in 0..{MAX_STEP_S:g}, got {self.decode_block_s}")

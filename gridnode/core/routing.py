@@ -61,6 +61,9 @@ class RouteRequest:
     part: Span | None = None
     """Blocks to run on hidden states; None is the whole model, from token ids to logits."""
 
+    adapter: str = ""
+    """If not empty, the adapter that every hop must host."""
+
     avoid: frozenset[PeerId] = frozenset()
     """Peers not to use: they failed this session, or its owner does not want them."""
 
@@ -82,7 +85,7 @@ class RouteRequest:
     @property
     def is_limited(self) -> bool:
         """Whether its owner wants some peers only."""
-        return self.allowed is not None or self.home is not None or bool(self.pinned)
+        return self.allowed is not None or self.home is not None or bool(self.pinned or self.adapter)
 
     def allows(self, peer_id: PeerId) -> bool:
         """Return whether a peer may take part at all."""
@@ -168,7 +171,10 @@ def allowed_servings(announcements: Iterable[Announcement], request: RouteReques
     return {
         ann.peer_id: ann.serving
         for ann in sorted(announcements, key=lambda ann: ann.peer_id)
-        if ann.serving is not None and ann.serving.model == request.model and request.allows(ann.peer_id)
+        if ann.serving is not None
+        and ann.serving.model == request.model
+        and (not request.adapter or request.adapter in ann.serving.adapters)
+        and request.allows(ann.peer_id)
     }
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gridnode.core.sampling import GREEDY, sample
+from gridnode.core.spans import Span
+from gridnode.engine.adapter_file import read_adapter
 from gridnode.engine.arrays import NUMPY_DTYPES, to_array, to_parts
 from gridnode.engine.executor import Array, Output, SpanCache, SpanExecutor, SpanStep
 from gridnode.engine.kv_pool import CacheLease, KVCachePool
@@ -29,10 +31,11 @@ from gridnode.engine.requests import (
 )
 from gridnode.engine.select import build_executor, choose_dtype, prepare_text
 from gridnode.engine.step_queue import MAX_DECODE_TOKENS, StepRun
-from gridnode.engine.tuned_tensors import unpack_tuned
-from gridnode.errors import BadInput, ContextFull, EngineFailed
+from gridnode.engine.tuned_tensors import unpack_tuned, within
+from gridnode.errors import BadInput, ContextFull, EngineFailed, WrongModel
 from gridnode.units import KIB
 from gridnode.wire.frames import MAX_FRAME_BYTES
+from gridnode.wire.tuning import Tuning
 
 # Decode steps timed after loading, for the announcement; the first ones warm up.
 _TIMED_STEPS = 6
@@ -74,6 +77,10 @@ class Engine:
             config, checkpoint, on_block=lambda: on_progress(next(loaded))
         )
         self._text_dir = prepare_text(checkpoint)
+        adapters = [read_adapter(location) for location in config.adapters]
+        self._adapters = {each.adapter_id: within(each.scaled(), config.span) for each in adapters}
+        for tensors in self._adapters.values():  # one that does not fit must not wait for its first session
+            self._executor.allocate(config.span, batch=1, max_tokens=1, tuned=tensors)
         self._sessions: dict[int, _Session] = {}
         self._pool = KVCachePool(
             config.span,
@@ -92,6 +99,7 @@ class Engine:
             total_cache_tokens=self._config.cache_tokens,
             max_session_tokens=min(self._facts.max_positions, self._config.cache_tokens),
             kv_bytes_per_token=self._executor.kv_bytes_per_token,
+            adapters=tuple(self._adapters),
             text_dir=str(self._text_dir or ""),
             resident_bytes=resident_bytes,
             load_s=load_s,
@@ -117,7 +125,7 @@ class Engine:
                     request.span,
                     batch=request.batch,
                     max_tokens=request.max_tokens,
-                    tuned=unpack_tuned(request.tuning, body),
+                    tuned=self._adapter(request.tuning, request.span) | unpack_tuned(request.tuning, body),
                 )
             except BaseException:
                 self._pool.release(request.lease)
@@ -148,7 +156,8 @@ class Engine:
         started_at = time.perf_counter()
         hidden, gradient = (to_array(request.each, body[at : at + size]) for at in (0, size))
         tuned = unpack_tuned(request.tuning, body[2 * size :])
-        result, of_tuned = self._executor.backward(request.span, hidden, gradient, tuned)
+        everything = self._adapter(request.tuning, request.span) | tuned
+        result, of_tuned = self._executor.backward(request.span, hidden, gradient, everything)
         tensor, answer = to_parts(result)
         behind = b"".join(of_tuned[name].tobytes() for name in tuned)
         compute_s = time.perf_counter() - started_at
@@ -156,6 +165,18 @@ class Engine:
             number=request.number, tensor=tensor, behind_bytes=len(behind), compute_s=compute_s
         )
         return found, answer + behind
+
+    def _adapter(self, tuning: Tuning, span: Span) -> dict[str, Array]:
+        """Return what the adapter that `tuning` names adds to the blocks of `span`.
+
+        Raises:
+            WrongModel: it is not hosted here.
+        """
+        if not tuning.adapter:
+            return {}
+        if tuning.adapter not in self._adapters:
+            raise WrongModel(f"the adapter {tuning.adapter!r} is not hosted here")
+        return within(self._adapters[tuning.adapter], span)
 
     def prepare(self, run: StepRun) -> None:
         """Check a step before its first chunk. The steps before it in its session must have ended.

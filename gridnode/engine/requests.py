@@ -48,6 +48,9 @@ class EngineConfig:
     num_threads: int | None = None
     """None is one per core."""
 
+    adapters: tuple[str, ...] = ()
+    """Directories or Hub ids of LoRA adapters that sessions may choose."""
+
     block_cache_bytes: int | None = None
     """Disk that quantized blocks may take after loading, of all models; None does not look."""
 
@@ -194,6 +197,9 @@ class Loaded(TypedMessage):
 
     text_dir: str
     """Directory of the tokenizer's files (see `gridnode.engine.text`); empty if the model has none."""
+
+    adapters: tuple[str, ...] = ()
+    """What the adapters are announced as."""
 
     resident_bytes: int
     """Resident memory of the worker after loading."""

@@ -28,7 +28,7 @@ def choose_executor(config: EngineConfig, checkpoint: Checkpoint) -> Literal["to
     """
     if config.device != "cpu":
         raise BadInput(f"device {config.device!r} is not supported yet; use cpu")
-    reason = unsupported_reason(checkpoint)
+    reason = unsupported_reason(checkpoint) or ("it adds no adapters" if config.adapters else None)
     if config.dtype == "bfloat16":
         reason = "it computes in float32 only"
     if config.executor == "onnx" and reason is not None:

@@ -181,6 +181,7 @@ class BlockServer:
                 raise WrongModel(f"{serving.model} is served here, not the weights {request.manifest[:12]}")
             if request.span not in serving.span:
                 raise WrongSpan(f"blocks {serving.span} are served here, not {request.span}")
+            _check_adapter(serving, request.tuning.adapter)
             output = await self._engine.backward(request.span, request.each, body, tuning=request.tuning)
             await self._uplink.wait_turn(stream.connection.peer_id, len(output.body))
             found = Gradient(tensor=output.tensor, behind_bytes=request.tuning.num_bytes)
@@ -242,6 +243,7 @@ class BlockServer:
             raise WrongModel(f"{serving.model} is served here, not the weights {opening.manifest[:12]}")
         if opening.span not in serving.span:
             raise WrongSpan(f"blocks {serving.span} are served here, not {opening.span}")
+        _check_adapter(serving, opening.tuning.adapter)
         if opening.max_tokens > serving.max_session_tokens:
             raise ContextFull(opening.max_tokens, serving.max_session_tokens)
         if len(self._sessions) >= self.max_sessions:
@@ -365,6 +367,12 @@ class BlockServer:
             await session.push.send(encode_message(step, output.body))
         except PeerLost as exc:
             raise _lost(next_hop.peer_id, exc) from exc
+
+
+def _check_adapter(serving: Serving, adapter: str) -> None:
+    if adapter and adapter not in serving.adapters:
+        hosted = ", ".join(serving.adapters) or "none"
+        raise WrongModel(f"the adapter {adapter!r} is not hosted here; hosted: {hosted}")
 
 
 def _lost(peer_id: PeerId, error: PeerLost) -> PeerRefused:

@@ -189,6 +189,7 @@ class Contribution:
             max_session_tokens=engine.loaded.max_session_tokens,
             free_cache_tokens=engine.free_cache_tokens,
             decode_block_s=engine.loaded.decode_block_s,
+            adapters=engine.loaded.adapters,
             total_cache_tokens=self._config.cache_tokens,
             open_sessions=len(self.sessions()),
             queued_steps=self.block_server.queued_steps if self.block_server else 0.0,
@@ -266,6 +267,7 @@ class Contribution:
             kv=config.kv,
             cache_tokens=config.cache_tokens,
             num_threads=config.threads,
+            adapters=config.adapters,
             block_cache_bytes=config.block_cache_bytes,
         )
         self.engine = EngineSupervisor(engine_config, on_change=self._engine_changed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gridnode.control.answer_schema import GenerateRequest
 from gridnode.core.ids import ModelId
 from gridnode.engine.text import TextCodec
+from gridnode.engine.tuned_tensors import Added
 from gridnode.errors import ContextFull
 from gridnode.node.choosing import TokenChooser, constraint_schema
 from gridnode.node.draft_model import DraftModel
@@ -78,6 +79,7 @@ class Opening:
             max_tokens=max_tokens,
             sampling=request.sampling,
             wishes=request.routing,
+            added=Added(adapter=self._adapter_id(question.model)),
         )
         self._session = LastingSession(
             opener,
@@ -99,6 +101,10 @@ class Opening:
             describe=lambda route: self._models.view().hops(route),
             started_at=self._started_at,
         )
+
+    def _adapter_id(self, model: ModelId) -> str:
+        wanted = self._request.adapter
+        return self._models.view().adapter_id(model, wanted) if wanted else ""
 
     async def aclose(self) -> None:
         """Free the lease on every hop at once. Safe to call more than once."""

@@ -229,6 +229,7 @@ class SessionOpener:
             avoid=avoid,
             wishes=self._wishes,
             aim=self._aim,
+            adapter=self._added.adapter,
         )
 
     def _plan(self, route: Route) -> SessionPlan:

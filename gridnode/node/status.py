@@ -17,7 +17,7 @@ from gridnode.core.routing import Aim, Route, RouteRequest, expected_step_s, low
 from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
 from gridnode.core.throughput_route import highest_throughput_route
-from gridnode.errors import NoCapacity
+from gridnode.errors import BadInput, ModelUnknown, NoCapacity
 from gridnode.net.carrier import PathKind
 from gridnode.net.transport import Connection
 
@@ -56,6 +56,7 @@ class SwarmView:
         avoid: frozenset[PeerId] = frozenset(),
         wishes: RouteWishes = ANYWHERE,
         aim: Aim = Aim.LATENCY,
+        adapter: str = "",
     ) -> Route:
         """Return the best route for a session of `cache_tokens`; see `RouteRequest`.
 
@@ -66,13 +67,35 @@ class SwarmView:
         announcements = self.swarm.serving(model)
         request = wishes.limit(
             RouteRequest(
-                model=model, num_blocks=num_blocks, cache_tokens=cache_tokens, part=part, avoid=avoid
+                model=model,
+                num_blocks=num_blocks,
+                cache_tokens=cache_tokens,
+                part=part,
+                adapter=adapter,
+                avoid=avoid,
             ),
             announcements,
             me=self.me,
         )
         choose = highest_throughput_route if aim is Aim.THROUGHPUT else lowest_latency_route
         return choose(announcements, request, self._costs(announcements))
+
+    def adapter_id(self, model: ModelId, wanted: str) -> str:
+        """Return the adapter that `wanted` names: all of its announced name, or what stands before the `@`.
+
+        Raises:
+            ModelUnknown: nobody hosts it for this model.
+            BadInput: several have that name.
+        """
+        servings = [ann.serving for ann in self.swarm.serving(model) if ann.serving]
+        hosted = sorted({name for serving in servings for name in serving.adapters})
+        found = [name for name in hosted if wanted in (name, name.rpartition("@")[0])]
+        known = ", ".join(hosted) or "none"
+        if not found:
+            raise ModelUnknown(f"nobody hosts an adapter {wanted!r} for {model.name}; hosted: {known}")
+        if len(found) > 1:
+            raise BadInput(f"several adapters are called {wanted!r}, name one: {', '.join(found)}")
+        return found[0]
 
     def expected_step_s(self, model: ModelId, route: Route) -> float:
         """Return how long one token takes along `route`, as far as is known."""
