@@ -22,7 +22,7 @@ from documented import ROOT, Block, all_blocks
 
 pytestmark = [pytest.mark.swarm, pytest.mark.netlab, pytest.mark.smollm]
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 # They work until somebody stops them, so that each gets a network where the usual ports are free.
 SERVES = ("gridnode up", "gridnode monitor", "gridnode relay")
 # What they say once they do.
