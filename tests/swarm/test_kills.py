@@ -26,10 +26,11 @@ from gridnode.config import NodeConfig
 from gridnode.control.answer_schema import Delta, Finished, GenerateRequest, Rerouted, Started
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import PeerState
-from gridnode.core.ids import ModelId, show_peer
+from gridnode.core.ids import show_peer
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
+from gridnode.node.block_call import BlockCall
 from gridnode.node.gradients import backward
 from gridnode.node.hidden_session import HiddenSession
 from gridnode.node.node import Node
@@ -39,7 +40,7 @@ pytestmark = [pytest.mark.swarm, pytest.mark.timeout(600)]
 # Over both tests: at least 200.
 KILLS_EACH = 105
 SPANS = [Span(0, 2), Span(0, 2), Span(0, 2), Span(2, 4), Span(2, 4), Span(2, 4)]
-NUM_BLOCKS, HIDDEN_SIZE = 4, 64
+HIDDEN_SIZE = 64
 START_TIMEOUT_S = 120.0
 MAX_LULL_S = 1.0
 
@@ -202,13 +203,15 @@ def test_b1_b3_answers_are_the_same_however_many_nodes_are_killed(
 def test_forward_and_backward_passes_survive_the_nodes_that_compute_them(
     tmp_path: Path, tiny_llama: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """float32: what gradients need. Answers run beside them."""
+    """float32: what gradients need. Answers run beside them.
+
+    Hidden states are tens, and are sent again in other pieces: floating-point noise is some 1e-5 of that.
+    """
     rng = np.random.default_rng(3)
     hidden, after = (rng.normal(size=(1, 300, HIDDEN_SIZE)).astype(np.float32) for _ in range(2))
-    part = Span(0, NUM_BLOCKS)
 
-    async def forward(storm: Storm, model: ModelId) -> np.ndarray:
-        session = HiddenSession(storm.node.models, model, NUM_BLOCKS, part, max_tokens=hidden.shape[1])
+    async def forward(storm: Storm, call: BlockCall) -> np.ndarray:
+        session = HiddenSession(storm.node.models, call, max_tokens=hidden.shape[1])
         async with contextlib.aclosing(session):
             # In the middle of a session, too: what was sent before is sent again.
             pieces = []
@@ -219,23 +222,24 @@ def test_forward_and_backward_passes_survive_the_nodes_that_compute_them(
 
     async def scenario() -> Storm:
         async with storm(tmp_path, tiny_llama, QuantFormat.NONE, seed=4) as found:
-            model, _ = await found.node.models.resolve("")
+            model, num_blocks = await found.node.models.resolve("")
+            call = BlockCall(model=model, num_blocks=num_blocks, part=Span(0, num_blocks))
             request = requests(random.Random(5))[0]
             tokens = await answer(found, request)
-            states = await forward(found, model)
-            gradient = await backward(found.node.models, model, NUM_BLOCKS, part, hidden, after)
+            states = await forward(found, call)
+            gradient, _ = await backward(found.node.models, call, hidden, after)
 
             async def answer_again() -> None:
                 assert await answer(found, request) == tokens
                 found.seen["answers"] += 1
 
             async def forward_again() -> None:
-                np.testing.assert_allclose(await forward(found, model), states, rtol=0, atol=1e-5)
+                np.testing.assert_allclose(await forward(found, call), states, rtol=1e-4, atol=1e-3)
                 found.seen["passes forward"] += 1
 
             async def backward_again() -> None:
-                again = await backward(found.node.models, model, NUM_BLOCKS, part, hidden, after)
-                np.testing.assert_allclose(again, gradient, rtol=0, atol=1e-5)
+                again, _ = await backward(found.node.models, call, hidden, after)
+                np.testing.assert_allclose(again, gradient, rtol=1e-4, atol=1e-3)
                 found.seen["passes backward"] += 1
                 found.progress += 30
 
