@@ -113,7 +113,7 @@ class RelayLink:
             try:
                 await self._register_once()
             except* GridError as errors:
-                problem = str(errors.exceptions[0])
+                problem = str(_first(errors))
                 if problem != self.problem:
                     logger.warning("relay %s: %s", self.relay.place, problem)
                     self.problem = problem
@@ -230,6 +230,13 @@ class RelayLink:
             elif isinstance(message, Members):
                 self._on_members(route, message.peers)
         raise PeerLost("the relay ended the registration")
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first error of a group of groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def resolve(relay: Relay) -> Address:

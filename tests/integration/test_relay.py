@@ -298,6 +298,19 @@ def test_strangers_get_few_websockets_and_only_where_relays_have_them() -> None:
     run(main)
 
 
+def test_a_node_without_udp_says_why_a_relay_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with relaying(RelayLimits(nodes=1)) as (_, address), clients(2) as (a, b):
+            await a.register(address)
+            monkeypatch.setattr("gridnode.net.relay_link.UDP_TIMEOUT_S", 0.1)
+            b.lose_udp()
+            link = await b.register(address)
+            assert link.route is None
+            assert "has its 1 nodes" in link.problem
+
+    run(main)
+
+
 def test_a_node_is_a_relay_for_others_beside_its_work(tmp_path: Path) -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
