@@ -133,7 +133,7 @@ class NodeConfig:
     drain_s: float = field(default=30.0, metadata=key("limits", "drain", flag="--drain", live=True))
     """How long to wait at the end for sessions to move to other nodes."""
 
-    hours: tuple[Hours, ...] = field(default=(), metadata=key("when", live=True))
+    hours: tuple[Hours, ...] = field(default=(), metadata=key("when", shown_default="always", live=True))
     """Serve in these hours of the day only, by the clock of this computer."""
 
     idle_s: float | None = field(

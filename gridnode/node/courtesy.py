@@ -70,4 +70,6 @@ class Courtesy:
         if keys != self._told_unknown:
             self._told_unknown = keys
             if keys:
-                logger.warning("this computer does not tell what %s needs: not kept", ", ".join(keys))
+                logger.warning(
+                    "this computer does not tell enough for %s: it does not count", ", ".join(keys)
+                )

@@ -182,13 +182,14 @@ def _state_dir(found: StateDir, running_pid: int | None) -> Finding:
 
 
 def _when(terms: Terms, seen: Circumstances) -> Finding:
-    unknown = seen.unknown(terms)
+    unknown, why = seen.unknown(terms), objection(terms, seen)
+    measured = f"a node pauses now: {why}" if why else "a node may serve now"
     if unknown:
-        measured = f"this computer does not tell what {', '.join(unknown)} needs: it counts for nothing"
+        measured += (
+            f"; this computer does not tell enough for {', '.join(unknown)}, so that it does not count"
+        )
         mend = f"gridnode config unset {unknown[0]}"
         return _finding(check="when to serve", state=State.WARN, measured=measured, mend=mend)
-    why = objection(terms, seen)
-    measured = f"a node pauses now: {why}" if why else "a node may serve now"
     return _finding(check="when to serve", state=State.OK, measured=measured)
 
 

@@ -23,6 +23,7 @@ from gridnode.cli.doctor.service_facts import read_unit
 from gridnode.cli.doctor.swarm import Visit
 from gridnode.core.addresses import Address
 from gridnode.core.grants import Use, make_ticket
+from gridnode.core.politeness import Circumstances, Terms
 from gridnode.core.swarm_pass import SwarmPass
 from gridnode.core.swarm_secret import SwarmKey
 from gridnode.net.discovery import SERVICE_TYPE
@@ -344,3 +345,23 @@ def test_a_relay_tells_where_it_sees_this_computer() -> None:
     [found] = [f for f in diagnose(replace(HEALTHY, relays=(HERE,))).findings if f.check == "relay"]
     assert found.state is State.OK
     assert found.measured.endswith("answers in 12 ms, and sees this computer at 203.0.113.5:50000")
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "measured"),
+    [
+        (Circumstances(minute=0, on_battery=False, idle_s=900.0), State.OK, "a node may serve now"),
+        (Circumstances(minute=0, on_battery=True, idle_s=900.0), State.OK, "a node pauses now: on battery"),
+        (
+            Circumstances(minute=0, on_battery=True),
+            State.WARN,
+            "a node pauses now: on battery; this computer does not tell enough for when.idle",
+        ),
+    ],
+)
+def test_when_a_node_may_serve_is_told(seen: Circumstances, state: State, measured: str) -> None:
+    terms = Terms(on_mains=True, idle_s=600.0)
+    found = broken("machine", terms=terms, circumstances=seen)
+    [finding] = [finding for finding in found.findings if finding.check == "when to serve"]
+    assert finding.state is state
+    assert finding.measured.startswith(measured)
