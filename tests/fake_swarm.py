@@ -179,6 +179,7 @@ def small_swarm() -> NodeStatus:
                 end=20,
                 position=900 * i,
                 max_tokens=4096,
+                cache_bytes=160_000_000,
                 age_s=64.0 * i,
                 idle_s=0.2,
             )

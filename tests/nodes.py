@@ -57,6 +57,7 @@ class Swarm:
         serves: bool = True,
         draft_model: str = "",
         adapters: tuple[str, ...] = (),
+        session_ttl_s: float = 1800.0,
     ) -> Node:
         """Start one more node, joined to the first one."""
         config = NodeConfig(
@@ -67,6 +68,7 @@ class Swarm:
             dtype="float32",
             cache_tokens=cache_tokens,
             draft_model=draft_model,
+            session_ttl_s=session_ttl_s,
             threads=1,
             listen=LOOPBACK,
             join=(self.nodes[0].address,) if self.nodes else (),

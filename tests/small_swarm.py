@@ -46,6 +46,7 @@ SWARM = replace(
             end=10,
             position=812,
             max_tokens=1000,
+            cache_bytes=9_000_000,
             age_s=61.0,
             idle_s=0.2,
         ),

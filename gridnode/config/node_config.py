@@ -125,6 +125,9 @@ class NodeConfig:
     sessions: int = field(default=256, metadata=key("limits", live=True))
     """Sessions that this node serves at once; more are refused."""
 
+    session_ttl_s: float = field(default=1800.0, metadata=key("limits", "session_ttl"))
+    """How long a session may send nothing before its KV cache is given to others."""
+
     bandwidth_bytes_per_s: int | None = field(
         default=None, metadata=key("limits", "bandwidth", unset="no limit", live=True)
     )
@@ -202,17 +205,17 @@ class NodeConfig:
             parse_relay(relay)
         if len(self.public_name) > MAX_PUBLIC_NAME_CHARACTERS:
             raise ValueError(f"the public name may have {MAX_PUBLIC_NAME_CHARACTERS} characters")
-        if self.cache_tokens < 1:
-            raise ValueError(f"cache_tokens must be at least 1, got {self.cache_tokens}")
-        if self.sessions < 1:
-            raise ValueError(f"sessions must be at least 1, got {self.sessions}")
+        counts = {"cache_tokens": self.cache_tokens, "sessions": self.sessions, "threads": self.threads}
+        for name, count in counts.items():
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        if self.session_ttl_s <= 0:
+            raise ValueError(f"session_ttl must be more than 0 s, got {self.session_ttl_s:g}")
         if self.bandwidth_bytes_per_s is not None and self.bandwidth_bytes_per_s < MIN_BANDWIDTH_BYTES_PER_S:
             raise ValueError(
                 f"bandwidth must be at least {format_bytes(MIN_BANDWIDTH_BYTES_PER_S)} a second, "
                 f"got {format_bytes(self.bandwidth_bytes_per_s)}"
             )
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
         if self.bind and not ipaddress.ip_address(self.listen.host).is_unspecified:
             raise ValueError(
                 f"--bind {self.bind} and --listen {self.listen} both choose an interface; "

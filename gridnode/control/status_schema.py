@@ -156,7 +156,10 @@ class SessionStatus:
     """Tokens that its caches hold."""
 
     max_tokens: int
-    """Tokens that it leased."""
+    """Tokens of each of its rows that it leased."""
+
+    cache_bytes: int
+    """Bytes of KV cache that it leased."""
 
     age_s: float
     idle_s: float

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from gridnode.control.status_schema import SessionStatus
 from gridnode.core.announcements import Serving
@@ -26,6 +26,7 @@ from gridnode.errors import (
 )
 from gridnode.net.transport import Stream
 from gridnode.node.engine_supervisor import EngineSupervisor, StepOutput
+from gridnode.node.hop_session import HopSession
 from gridnode.node.links import Links
 from gridnode.node.queue_gauge import QueueGauge
 from gridnode.node.refusal import refuse
@@ -53,33 +54,13 @@ logger = logging.getLogger("gridnode.node.block_server")
 PUSH_PATIENCE_S = 5.0
 
 
-@dataclass(eq=False, slots=True)
-class _HopSession:
-    """This node's part in one session."""
-
-    opening: OpenSession
-    client: Stream
-    lease: int
-    model: str
-    opened_at: float
-    stepped_at: float
-    """Time of the last step on the event loop's clock."""
-
-    position: int = 0
-    """Tokens in the caches."""
-
-    push: Stream | None = None
-    is_open: bool = True
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One step at a time: the order of steps is the order of positions."""
-
-
 class BlockServer:
     """Serves the span of this node to clients and to previous hops.
 
     Args:
         serving: Returns what this node serves now, or None while nothing is loaded.
         max_sessions: Sessions that are served at once; each holds a stream and a lease. May be changed.
+        session_ttl_s: Sessions end that have sent no step for so long; their clients may open them again.
         uplink: What results and hidden states wait for.
         on_refused: Called with the client and the reason when a session is refused or ends by an error.
     """
@@ -91,6 +72,7 @@ class BlockServer:
         *,
         serving: Callable[[], Serving | None],
         max_sessions: int,
+        session_ttl_s: float,
         uplink: Uplink,
         on_refused: Callable[[PeerId, GridError], None] = lambda client, error: None,
     ) -> None:
@@ -99,8 +81,9 @@ class BlockServer:
         self._links = links
         self._serving = serving
         self.max_sessions = max_sessions
+        self._session_ttl_s = session_ttl_s
         self._uplink = uplink
-        self._sessions: dict[SessionId, _HopSession] = {}
+        self._sessions: dict[SessionId, HopSession] = {}
         self._opened = asyncio.Condition()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -120,20 +103,7 @@ class BlockServer:
     def sessions(self) -> tuple[SessionStatus, ...]:
         """Return the sessions in which this node is a hop now, in the words of the door."""
         now = asyncio.get_running_loop().time()
-        return tuple(
-            SessionStatus(
-                short=session_id.hex()[:8],
-                client=short(session.client.connection.peer_id),
-                model=session.model,
-                start=session.opening.span.start,
-                end=session.opening.span.end,
-                position=session.position,
-                max_tokens=session.opening.max_tokens,
-                age_s=now - session.opened_at,
-                idle_s=now - session.stepped_at,
-            )
-            for session_id, session in self._sessions.items()
-        )
+        return tuple(session.status(now=now) for session in self._sessions.values())
 
     async def wait_idle(self) -> None:
         """Return once no session is open here. Cancelling is safe."""
@@ -157,8 +127,7 @@ class BlockServer:
                 async with self._leased(stream, opening, body) as session:
                     free = self._serving_now().free_cache_tokens
                     await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
-                    while (frame := await stream.receive()) is not None:
-                        await self._handle(session, expect_message(frame, Step), frame)
+                    await self._take_steps(session, stream)
                 lost.cancel()
         except* PeerLost as errors:
             logger.debug("session %s: %s", opening.session.hex()[:8], errors.exceptions[0])
@@ -170,6 +139,22 @@ class BlockServer:
             await refuse(stream, error)
         finally:
             stream.finish()
+
+    async def _take_steps(self, session: HopSession, stream: Stream) -> None:
+        """Compute the steps of a session until its client ends it.
+
+        Raises:
+            NoCapacity: none came for too long, neither from the client nor from the previous hop.
+        """
+        try:
+            async with session.patience:
+                while (frame := await stream.receive()) is not None:
+                    await self._handle(session, expect_message(frame, Step), frame)
+        except TimeoutError:
+            if not session.patience.expired():
+                raise
+            text = f"no step came for {self._session_ttl_s:g} s; the session's KV cache is for others now"
+            raise NoCapacity(text) from None
 
     async def serve_backward(
         self, stream: Stream, request: Backward, body: bytes | bytearray | memoryview
@@ -215,7 +200,7 @@ class BlockServer:
         finally:
             stream.reset()
 
-    async def _expected(self, session_id: SessionId, peer_id: PeerId) -> _HopSession:
+    async def _expected(self, session_id: SessionId, peer_id: PeerId) -> HopSession:
         """Return the session that `peer_id` may push to; wait a little for its client.
 
         Raises:
@@ -254,18 +239,28 @@ class BlockServer:
     @contextlib.asynccontextmanager
     async def _leased(
         self, stream: Stream, opening: OpenSession, body: bytes | bytearray | memoryview
-    ) -> AsyncIterator[_HopSession]:
+    ) -> AsyncIterator[HopSession]:
         """Hold a lease and the link to the next hop for as long as the session lasts."""
         lease = await self._engine.open_lease(
             opening.span,
             batch=opening.batch,
             max_tokens=opening.max_tokens,
+            wait_s=opening.wait_s,
             tuning=opening.tuning,
             body=body,
         )
         now = asyncio.get_running_loop().time()
-        session = _HopSession(
-            opening, stream, lease, self._serving_now().model.name, opened_at=now, stepped_at=now
+        loaded = self._engine.loaded
+        assert loaded is not None  # it has granted the lease
+        session = HopSession(
+            opening,
+            stream,
+            lease,
+            loaded.kv_bytes_per_token * opening.batch * opening.max_tokens * len(opening.span),
+            self._serving_now(),
+            opened_at=now,
+            stepped_at=now,
+            patience=asyncio.timeout(self._session_ttl_s),
         )
         try:
             if opening.next_hop is not None:
@@ -292,7 +287,7 @@ class BlockServer:
         except PeerLost as exc:
             raise _lost(next_hop.peer_id, exc) from exc
 
-    async def _handle(self, session: _HopSession, step: Step, frame: Frame) -> None:
+    async def _handle(self, session: HopSession, step: Step, frame: Frame) -> None:
         """Compute one step and send the result on."""
         self._gauge.come(now=asyncio.get_running_loop().time())
         try:
@@ -300,18 +295,20 @@ class BlockServer:
         finally:
             self._gauge.go(now=asyncio.get_running_loop().time())
 
-    async def _compute(self, session: _HopSession, step: Step, frame: Frame) -> None:
+    async def _compute(self, session: HopSession, step: Step, frame: Frame) -> None:
         clock = asyncio.get_running_loop().time
         arrived_at = clock()
         async with session.lock:
             if not session.is_open:
                 raise ConnectionClosed("the session was closed while a step of it was on its way")
+            session.patience.reschedule(None)
             is_last = session.opening.next_hop is None
             output = await self._engine.step(
                 session.lease,
                 frame.body,
                 step.tensor,
                 position=step.position,
+                parents=step.parents,
                 output=step.output if is_last else "hidden",
                 sampling=session.opening.sampling if is_last else None,
                 history=step.history if is_last else (),
@@ -321,11 +318,13 @@ class BlockServer:
             self.computed_tokens[step.kind] += batch * num_tokens
             self.computed_block_tokens += batch * num_tokens * len(session.opening.span)
             session.position, session.stepped_at = step.position + num_tokens, clock()
+            if session.is_open:
+                session.patience.reschedule(session.stepped_at + self._session_ttl_s)
             await self._send_on(session, step, output, len(frame.body), lambda: clock() - arrived_at)
 
     async def _send_on(
         self,
-        session: _HopSession,
+        session: HopSession,
         step: Step,
         output: StepOutput,
         received_bytes: int,
@@ -352,7 +351,7 @@ class BlockServer:
                 session, session.opening.next_hop, replace(step, tensor=output.tensor, trace=trace), output
             )
 
-    async def _push(self, session: _HopSession, next_hop: NextHop, step: Step, output: StepOutput) -> None:
+    async def _push(self, session: HopSession, next_hop: NextHop, step: Step, output: StepOutput) -> None:
         """Send `step` with the hidden states of `output` to the next hop.
 
         Raises:

@@ -276,6 +276,7 @@ class Contribution:
             self._links,
             serving=self._serving_now,
             max_sessions=config.sessions,
+            session_ttl_s=config.session_ttl_s,
             uplink=self._uplink,
             on_refused=self._on_refused,
         )

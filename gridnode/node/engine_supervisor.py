@@ -136,12 +136,14 @@ class EngineSupervisor:
         *,
         batch: int,
         max_tokens: int,
+        wait_s: float = 0.0,
         tuning: Tuning = NOT_TUNED,
         body: bytes | bytearray | memoryview = b"",
     ) -> int:
         """Reserve KV cache for a session and return the lease.
 
         Args:
+            wait_s: How long to wait for others to end if it does not fit now.
             tuning: What to add to the blocks.
             body: Its tensors.
 
@@ -154,7 +156,13 @@ class EngineSupervisor:
         link = self._ready_link()
         lease = next(self._numbers)
         request = OpenLease(
-            number=0, lease=lease, span=span, batch=batch, max_tokens=max_tokens, tuning=tuning
+            number=0,
+            lease=lease,
+            span=span,
+            batch=batch,
+            max_tokens=max_tokens,
+            wait_s=wait_s,
+            tuning=tuning,
         )
         try:
             answer, _ = await link.request(request, LeaseOpened, memoryview(body))
@@ -189,6 +197,7 @@ class EngineSupervisor:
         tensor: TensorHeader,
         *,
         position: int,
+        parents: tuple[int, ...] = (),
         output: Output,
         sampling: SamplingParams | None = None,
         history: tuple[int, ...] = (),
@@ -212,6 +221,7 @@ class EngineSupervisor:
         request = StepRequest(
             number=0,
             lease=lease,
+            parents=parents,
             position=position,
             tensor=tensor,
             output=output,

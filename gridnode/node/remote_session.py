@@ -35,6 +35,8 @@ from gridnode.wire.tensors import TensorHeader
 OPEN_TIMEOUT_S = 15.0
 # The slowest useful hop: one chunk of a prompt through a large span on an old computer.
 STEP_TIMEOUT_S = 300.0
+# Whoever opens hop by hop holds nothing that those before it in a line wait for.
+_WAIT_IN_ORDER_S = 0.5
 # A step that takes so much longer than every one before it hangs somewhere: a factor, and the least time for
 # decode steps and for chunks of a prompt, which a busy hop may let wait for those of others.
 PATIENCE = 20.0
@@ -247,6 +249,7 @@ class RemoteSession:
             span=hop.span,
             batch=self.plan.batch,
             max_tokens=self.plan.max_tokens,
+            wait_s=_WAIT_IN_ORDER_S if self._in_order else 0.0,
             previous=hops[index - 1].peer_id if index else None,
             next_hop=self._next_hop(following) if following else None,
             sampling=self.plan.sampling if following is None else None,

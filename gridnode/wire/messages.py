@@ -45,6 +45,8 @@ MAX_TEXT_CHARACTERS = 1000
 MAX_HOPS = 128
 # Rows of one session; tokens of one session (2 M: the longest contexts that models claim).
 MAX_BATCH = 64
+# Whoever waits holds a stream, and perhaps leases elsewhere.
+MAX_LEASE_WAIT_S = 60.0
 MAX_SESSION_TOKENS = 2**21
 # The files of the largest tokenizers (250 thousand words) are 35 MB together.
 MAX_TEXT_BYTES = 64 * MIB
@@ -170,6 +172,9 @@ class OpenSession(TypedMessage):
     span: Span
     batch: Annotated[int, Meta(ge=1, le=MAX_BATCH)]
     max_tokens: Annotated[int, Meta(ge=1, le=MAX_SESSION_TOKENS)]
+    wait_s: Annotated[float, Meta(ge=0.0, le=MAX_LEASE_WAIT_S)] = 0.0
+    """How long to wait for KV cache that others hold, instead of being refused at once."""
+
     previous: PeerIdField | None = None
     """The only peer that may push steps; None at the first hop, which takes them from the client."""
 
@@ -235,6 +240,9 @@ class Step(TypedMessage):
 
     position: Annotated[int, Meta(ge=0, le=MAX_SESSION_TOKENS)]
     """Tokens before these that count; a lower position than reached rolls the caches back."""
+
+    parents: Annotated[tuple[Count, ...], Meta(max_length=MAX_BATCH)] = ()
+    """Row i goes on from what row `parents[i]` held before (beam search); none is each from its own."""
 
     kind: StepKind
     output: Output

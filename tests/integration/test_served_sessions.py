@@ -7,7 +7,8 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from nodes import running_swarm
+from nodes import Swarm, running_swarm
+from waiting import until
 
 from gridnode.control.answer_schema import Delta, GenerateRequest
 from gridnode.core.ids import short
@@ -36,11 +37,40 @@ def test_every_hop_tells_its_sessions_and_counts_its_tokens(tiny_llama: Path) ->
                 # The newest token is known but not yet computed; the next step may be under way.
                 assert session.position in (39, 40)
                 assert session.max_tokens == 69  # the last token is not computed on
+                per_token = 2 * 2 * 16 * 4  # keys and values, 2 heads of 16 values, float32
+                assert session.cache_bytes == 69 * 2 * per_token  # in two blocks
                 assert 0 <= session.idle_s <= session.age_s
             await swarm.wait_nothing_leased()
             status = other.status()
             assert status.sessions == ()
             assert status.computed_prompt_tokens == 30
             assert status.computed_answer_tokens in (9, 10)
+
+    asyncio.run(scenario())
+
+
+def test_a_session_that_sends_nothing_loses_its_cache_and_can_go_on(tiny_llama: Path) -> None:
+    request = GenerateRequest(token_ids=tuple(range(30)), max_tokens=20, ignore_eos=True)
+
+    async def answer(swarm: Swarm, *, is_idle: bool) -> list[int]:
+        found: list[int] = []
+        [node] = swarm.nodes
+        async with contextlib.aclosing(node.generate(request)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    found += event.token_ids
+                if is_idle and len(found) == 5:
+                    is_idle = False
+                    await until(lambda: node.status().sessions == (), timeout_s=30)
+                    await swarm.wait_nothing_leased()
+        return found
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, []) as swarm:
+            await swarm.start(Span(0, 4), session_ttl_s=1.0)
+            await swarm.wait_ready()
+            expected = await answer(swarm, is_idle=False)
+            assert len(expected) == 20
+            assert await answer(swarm, is_idle=True) == expected
 
     asyncio.run(scenario())

@@ -21,6 +21,7 @@ SESSION = SessionStatus(
     end=10,
     position=17,
     max_tokens=512,
+    cache_bytes=512 * 1024,
     age_s=3.0,
     idle_s=0.1,
 )
