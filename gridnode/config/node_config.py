@@ -16,7 +16,7 @@ from gridnode.config.keys import key
 from gridnode.core.addresses import DEFAULT_PORT, Address
 from gridnode.core.announcements import MAX_PUBLIC_NAME_CHARACTERS
 from gridnode.core.hours import Hours
-from gridnode.core.models import DTypeName, ExecutorName, KvFormat, QuantFormat
+from gridnode.core.models import DeviceName, DTypeName, ExecutorName, KvFormat, QuantFormat
 from gridnode.core.politeness import Terms
 from gridnode.core.relays import DEFAULT_RELAY_PORT, parse_relay
 from gridnode.core.spans import Span
@@ -59,6 +59,9 @@ class NodeConfig:
 
     dtype: DTypeName = field(default="auto", metadata=key("serve"))
     """Type of what is not quantized; `auto` lets the executor choose."""
+
+    device: DeviceName = field(default="cpu", metadata=key("serve"))
+    """What computes the blocks: the processor, or a graphics card through torch."""
 
     executor: ExecutorName = field(default="auto", metadata=key("serve"))
     """What computes; `auto` is onnx on CPUs where it knows the family."""

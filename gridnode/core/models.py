@@ -10,8 +10,11 @@ ExecutorName = Literal["auto", "torch", "onnx"]
 KvFormat = Literal["auto", "int8"]
 """What computes a span; `auto` chooses."""
 
-DTypeName = Literal["auto", "float32", "bfloat16"]
+DTypeName = Literal["auto", "float32", "bfloat16", "float16"]
 """Type of what is not quantized; `auto` chooses."""
+
+DeviceName = Literal["cpu", "cuda", "mps", "xpu"]
+"""What a worker computes on."""
 
 
 class QuantFormat(StrEnum):

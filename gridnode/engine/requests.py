@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from gridnode.core.models import DTypeName, ExecutorName, KvFormat, QuantFormat
+from gridnode.core.models import DeviceName, DTypeName, ExecutorName, KvFormat, QuantFormat
 from gridnode.core.sampling import SamplingParams
 from gridnode.core.spans import Span
 from gridnode.errors import CacheFull, ContextFull, ErrorCode, GridError
@@ -37,7 +37,7 @@ class EngineConfig:
     dtype: DTypeName = "auto"
     """Of what is not quantized, of hidden states and of the KV cache."""
 
-    device: str = "cpu"
+    device: DeviceName = "cpu"
     executor: ExecutorName = "auto"
     kv: KvFormat = "auto"
     """`auto` keeps keys and values as they are computed."""

@@ -9,6 +9,7 @@ from typing import Literal
 
 from gridnode.core.models import QuantFormat
 from gridnode.engine.checkpoint import Checkpoint
+from gridnode.engine.devices import check_device, half_dtype
 from gridnode.engine.executor import SpanExecutor
 from gridnode.engine.gguf_checkpoint import GgufCheckpoint
 from gridnode.engine.gguf_text import export_text
@@ -26,11 +27,13 @@ def choose_executor(config: EngineConfig, checkpoint: Checkpoint) -> Literal["to
     Raises:
         BadInput: what was asked for cannot run this model here.
     """
-    if config.device != "cpu":
-        raise BadInput(f"device {config.device!r} is not supported yet; use cpu")
+    if config.device == "cpu" and config.dtype == "float16":
+        raise BadInput("processors do not compute in float16; use bfloat16, float32 or auto")
     reason = unsupported_reason(checkpoint) or ("it adds no adapters" if config.adapters else None)
-    if config.dtype == "bfloat16":
+    if config.dtype not in ("auto", "float32"):
         reason = "it computes in float32 only"
+    if config.device != "cpu":
+        reason = f"it computes on cpu only, not on {config.device}"
     if config.executor == "onnx" and reason is not None:
         raise BadInput(
             f"the executor onnx cannot run {checkpoint.model_id.name}: {reason}; use auto or torch"
@@ -47,13 +50,16 @@ def choose_executor(config: EngineConfig, checkpoint: Checkpoint) -> Literal["to
 
 
 def choose_dtype(config: EngineConfig, checkpoint: Checkpoint) -> str:
-    """Return `float32` or `bfloat16`.
+    """Return `float32`, `bfloat16` or `float16`.
 
     `auto` keeps unquantized half-precision weights in bfloat16, which halves their memory. Beside
-    quantized weights the rest is small, and float32 is as fast on a CPU.
+    quantized weights the rest is small, and float32 is as fast on a CPU. Other devices compute in the 16
+    bits that suit them.
     """
     if config.dtype != "auto":
         return config.dtype
+    if config.device != "cpu":
+        return half_dtype(config.device)
     stored = str(checkpoint.config.get("dtype") or checkpoint.config.get("torch_dtype") or "float32")
     is_half = stored in ("bfloat16", "float16") and config.quantization is QuantFormat.NONE
     return "bfloat16" if is_half and config.executor != "onnx" else "float32"
@@ -88,10 +94,12 @@ def build_executor(
     from gridnode.engine.torch_span import TorchSpan
 
     torch.set_num_threads(num_threads)
+    check_device(config.device)
     return name, TorchSpan(
         checkpoint,
         config.span,
         dtype=choose_dtype(config, checkpoint),
+        device=config.device,
         quantization=config.quantization,
         on_block=on_block,
     )

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from gridnode.core.models import QuantFormat
+from gridnode.core.models import DeviceName, QuantFormat
 from gridnode.core.spans import Span
 from gridnode.engine.allocator import returning_memory
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
-from gridnode.engine.quantization import quantize
+from gridnode.engine.int4_linear import Int4Linear, has_kernel
+from gridnode.engine.quantization import QuantizedTensor, quantize
 from gridnode.engine.quantized_linear import QuantizedExperts, QuantizedLinear
 from gridnode.engine.torch_cache import TorchCache
 from gridnode.engine.torch_model import between_blocks, blocks_path, empty_model, part_of
@@ -24,14 +25,14 @@ from gridnode.engine.torch_tuning import TorchTuning
 from gridnode.engine.torch_weights import TorchWeights
 from gridnode.errors import BadCheckpoint
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TorchSpan:
     """A `gridnode.engine.executor.SpanExecutor` on torch.
 
     Args:
-        dtype: `float32` or `bfloat16`: of unquantized weights, hidden states and the KV cache.
+        dtype: `float32`, `bfloat16` or `float16`: of unquantized weights, hidden states and the KV cache.
         on_block: Called after each block that is loaded.
 
     Raises:
@@ -45,6 +46,7 @@ class TorchSpan:
         span: Span,
         *,
         dtype: str = "float32",
+        device: DeviceName = "cpu",
         quantization: QuantFormat = QuantFormat.NONE,
         on_block: Callable[[], None] = lambda: None,
     ) -> None:
@@ -52,6 +54,7 @@ class TorchSpan:
         self._span = span
         self._facts = facts
         self._dtype = _DTYPES[dtype]
+        self._device = torch.device(device)
         self._quantization = quantization
         self._has_embeddings = span.start == 0
         self._has_head = span.end == facts.num_blocks
@@ -114,13 +117,13 @@ class TorchSpan:
         arguments: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
         hidden = None
         if step.token_ids is not None:
-            arguments["input_ids"] = torch.from_numpy(step.token_ids)
+            arguments["input_ids"] = torch.from_numpy(step.token_ids).to(self._device)
         else:
             assert step.hidden is not None
-            hidden = arguments["inputs_embeds"] = to_torch(step.hidden).to(self._dtype)
+            hidden = arguments["inputs_embeds"] = self._here(step.hidden)
         given = step.token_ids if step.hidden is None else step.hidden
         assert given is not None
-        positions = torch.arange(step.position, step.position + given.shape[1])
+        positions = torch.arange(step.position, step.position + given.shape[1], device=self._device)
         arguments["position_ids"] = positions.expand(given.shape[0], -1)
         part = self._part(cache.span)
         with self._between(part, hidden, cache.tuning, position=step.position) as behind:
@@ -148,15 +151,15 @@ class TorchSpan:
     ) -> tuple[Array, dict[str, Array]]:
         """Return the gradients with respect to `hidden` and `tuned`; the blocks are computed again for it."""
         tuning = self._tuning(span, tuned or {}, batch=hidden.shape[0], is_trained=True)
-        inputs = to_torch(hidden).to(self._dtype).requires_grad_()
-        positions = torch.arange(inputs.shape[1]).expand(inputs.shape[0], -1)
+        inputs = self._here(hidden).requires_grad_()
+        positions = torch.arange(inputs.shape[1], device=self._device).expand(inputs.shape[0], -1)
         part = self._part(span)
         with self._between(part, inputs, tuning, position=0) as behind:
             part.base_model(inputs_embeds=inputs.detach(), position_ids=positions, use_cache=False)
         [result, *of_tuned] = torch.autograd.grad(
             behind[0],
             [inputs, *tuning.tensors.values()],
-            to_torch(gradient).to(behind[0].dtype),
+            self._here(gradient),
             materialize_grads=True,
         )
         return _to_numpy(result), dict(zip(tuning.tensors, map(_to_numpy, of_tuned), strict=True))
@@ -210,10 +213,13 @@ class TorchSpan:
         """Give values to what is around the blocks and not ours: `between_blocks` replaces its results."""
         ends = (self._model.get_input_embeddings(), self._model.get_output_embeddings())
         for path, module in self._model.named_modules():
+            for name, buffer in list(module.named_buffers(recurse=False)):
+                if not buffer.is_meta:
+                    setattr(module, name, buffer.to(self._device))
             if module not in ends and not path.startswith(self._blocks_path):
                 for name, parameter in list(module.named_parameters(recurse=False)):
                     if parameter.is_meta:
-                        zeros = torch.zeros_like(parameter, device="cpu")
+                        zeros = torch.zeros_like(parameter, device=self._device)
                         setattr(module, name, nn.Parameter(zeros, requires_grad=False))
 
     def _set(self, target: str, tensor: torch.Tensor) -> None:
@@ -231,18 +237,31 @@ class TorchSpan:
         quantization = QuantFormat.INT8 if is_head else self._quantization
         is_quantized = self._quantization is not QuantFormat.NONE
         if is_quantized and isinstance(module, nn.Linear) and attribute == "weight":
-            quantized = QuantizedLinear(quantize(_to_numpy(tensor), quantization), None)
+            quantized = self._quantized_layer(quantize(_to_numpy(tensor), quantization))
             quantized.bias = module.bias  # filled by its own tensor, before or after
             parent, _, child = path.rpartition(".")
             setattr(self._model.get_submodule(parent), child, quantized)
         elif is_quantized and tensor.ndim == 3 and getattr(module, "is_transposed", None) is False:
             rows = quantize(_to_numpy(tensor.flatten(0, 1)), quantization)
             delattr(module, attribute)
-            setattr(module, attribute, QuantizedExperts(rows, num_experts=len(tensor)))
+            experts = QuantizedExperts(rows, num_experts=len(tensor))
+            setattr(module, attribute, experts.to(self._device))
         elif isinstance(empty, nn.Parameter):
-            setattr(module, attribute, nn.Parameter(tensor.to(empty.dtype), requires_grad=False))
+            setattr(module, attribute, nn.Parameter(self._placed(tensor, empty), requires_grad=False))
         else:
-            setattr(module, attribute, tensor.to(empty.dtype))
+            setattr(module, attribute, self._placed(tensor, empty))
+
+    def _quantized_layer(self, weight: QuantizedTensor) -> QuantizedLinear | Int4Linear:
+        if has_kernel(weight, self._device):
+            return Int4Linear(weight, None, self._device)
+        return QuantizedLinear(weight, None).to(self._device)
+
+    def _placed(self, tensor: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device=self._device, dtype=empty.dtype)
+
+    def _here(self, array: Array) -> torch.Tensor:
+        """Return hidden states, or gradients, on the device that computes them."""
+        return to_torch(array).to(device=self._device, dtype=self._dtype)
 
     def _check_complete(self, block_index: int) -> None:
         block = self._model.get_submodule(f"{self._blocks_path}.{block_index}")
@@ -260,5 +279,5 @@ def to_torch(array: Array) -> torch.Tensor:
 
 def _to_numpy(tensor: torch.Tensor) -> Array:
     if tensor.dtype is torch.bfloat16:
-        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.contiguous().numpy()
+        return tensor.cpu().contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.cpu().contiguous().numpy()

@@ -110,7 +110,7 @@ def _until_exit(stack: ExitStack, handle: RemovableHandle) -> None:
 def _adding_prompts(prompts: torch.Tensor, position: int) -> Callable[..., tuple[Any, Any]]:
     def add(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
         hidden = args[0] if args else named["hidden_states"]
-        some = prompts[..., position : position + hidden.shape[1], :].to(hidden.dtype)
+        some = prompts[..., position : position + hidden.shape[1], :].to(hidden)
         changed = hidden
         if some.shape[-2]:
             beyond = (0, 0, 0, hidden.shape[1] - some.shape[-2])
@@ -123,7 +123,7 @@ def _adding_prompts(prompts: torch.Tensor, position: int) -> Callable[..., tuple
 def _adding_lora(a: torch.Tensor, b: torch.Tensor) -> Callable[..., torch.Tensor]:
     def add(_: nn.Module, args: tuple[Any, ...], result: torch.Tensor) -> torch.Tensor:
         [given, *_rest] = args
-        low = functional.linear(given, a.to(given.dtype))
-        return result + functional.linear(low, b.to(given.dtype))
+        low = functional.linear(given, a.to(given))
+        return result + functional.linear(low, b.to(given))
 
     return add

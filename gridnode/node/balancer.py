@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 
 import psutil
 
 from gridnode.config import NodeConfig
 from gridnode.core.announcements import PeerState
 from gridnode.core.ids import ModelId, PeerId
-from gridnode.core.models import ModelFacts, QuantFormat
+from gridnode.core.models import DeviceName, ModelFacts, QuantFormat
 from gridnode.core.placement import blocks_that_fit, weakest_span
 from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
@@ -29,19 +31,38 @@ TURN_TIMEOUT_S = 3.0
 # Three quarters of what is available: the rest is for whoever sits at this computer.
 DEFAULT_MEMORY_SHARE = 0.75
 
+# Importing torch and waking a graphics card up takes seconds.
+PROBE_TIMEOUT_S = 60.0
+
 _TAKEN = frozenset({PeerState.ONLINE, PeerState.JOINING})
 
 
 def memory_budget_bytes(config: NodeConfig) -> int:
-    """Return the bytes that this node may use: what it was told, or a share of what is available."""
+    """Return the bytes that this node may use: what it was told, or a share of what is free on its device.
+
+    Raises:
+        BadInput: there is no such device.
+    """
     if config.memory_bytes is not None:
         return config.memory_bytes
-    return int(psutil.virtual_memory().available * DEFAULT_MEMORY_SHARE)
+    return int(_free_bytes(config.device) * DEFAULT_MEMORY_SHARE)
+
+
+def _free_bytes(device: DeviceName) -> int:
+    if device == "cpu":
+        return int(psutil.virtual_memory().available)
+    # Only torch knows, and it is never imported here.
+    command = [sys.executable, "-m", "gridnode.engine.devices", device]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROBE_TIMEOUT_S)
+    if asked.returncode:
+        lines = asked.stderr.strip().splitlines()
+        raise BadInput(lines[-1] if lines else f"the device {device!r} does not answer")
+    return int(asked.stdout)
 
 
 def bytes_per_value(config: NodeConfig) -> int:
     """Return the bytes of an unquantized weight; `auto` plans for the larger."""
-    return 2 if config.dtype == "bfloat16" else 4
+    return 2 if config.dtype in ("bfloat16", "float16") else 4
 
 
 def kv_bytes_per_value(config: NodeConfig) -> int:
@@ -93,7 +114,7 @@ async def settle(
     """Wait a moment for news of the swarm if some are expected, then choose the blocks to serve."""
     if config.blocks is None and expects_news:
         await _hear_of_others(membership, me)
-    budget_bytes = memory_budget_bytes(config)
+    budget_bytes = await asyncio.to_thread(memory_budget_bytes, config)
     span = choose_span(config, model, facts, membership.swarm, me=me, budget_bytes=budget_bytes)
     logger.info(
         "serving blocks %s of %d of %s, memory budget %s",

@@ -263,6 +263,7 @@ class Contribution:
             span=span,
             quantization=config.quantization,
             dtype=config.dtype,
+            device=config.device,
             executor=config.executor,
             kv=config.kv,
             cache_tokens=config.cache_tokens,

@@ -88,6 +88,7 @@ def _executor(config: NodeConfig, checkpoint: Checkpoint, span: Span) -> tuple[s
         span=span,
         quantization=config.quantization,
         dtype=config.dtype,
+        device=config.device,
         executor=config.executor,
     )
     try:

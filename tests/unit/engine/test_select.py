@@ -29,9 +29,20 @@ def test_other_families_fall_back_unless_the_fast_path_is_forced(tmp_path: Path)
         choose_executor(replace(CONFIG, executor="onnx"), checkpoint)
 
 
-def test_a_device_that_is_not_there_is_refused(tiny_llama: Path) -> None:
-    with pytest.raises(BadInput, match="'cuda' is not supported"):
-        choose_executor(replace(CONFIG, device="cuda"), open_checkpoint(str(tiny_llama)))
+def test_graphics_cards_take_the_reference(tiny_llama: Path) -> None:
+    checkpoint = open_checkpoint(str(tiny_llama))
+    assert choose_executor(replace(CONFIG, device="cuda"), checkpoint) == "torch"
+    with pytest.raises(BadInput, match="it computes on cpu only, not on cuda; use auto or torch"):
+        choose_executor(replace(CONFIG, device="cuda", executor="onnx"), checkpoint)
+
+
+def test_processors_are_not_asked_for_float16(tiny_llama: Path) -> None:
+    with pytest.raises(BadInput, match="processors do not compute in float16"):
+        choose_executor(replace(CONFIG, dtype="float16"), open_checkpoint(str(tiny_llama)))
+
+
+def test_other_devices_compute_in_16_bits(tiny_llama: Path) -> None:
+    assert choose_dtype(replace(CONFIG, device="xpu"), open_checkpoint(str(tiny_llama))) == "bfloat16"
 
 
 def test_half_precision_stays_half_only_without_quantization(tiny_llama: Path) -> None:
