@@ -124,7 +124,7 @@ class BlockServer:
             async with asyncio.TaskGroup() as group:
                 lost = group.create_task(_raise_when_lost(stream), name="client")
                 self._check(opening)
-                async with self._leased(stream, opening, body) as session:
+                async with self._leased(stream, opening, body, group) as session:
                     free = self._serving_now().free_cache_tokens
                     await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
                     await self._take_steps(session, stream)
@@ -238,7 +238,11 @@ class BlockServer:
 
     @contextlib.asynccontextmanager
     async def _leased(
-        self, stream: Stream, opening: OpenSession, body: bytes | bytearray | memoryview
+        self,
+        stream: Stream,
+        opening: OpenSession,
+        body: bytes | bytearray | memoryview,
+        tasks: asyncio.TaskGroup,
     ) -> AsyncIterator[HopSession]:
         """Hold a lease and the link to the next hop for as long as the session lasts."""
         lease = await self._engine.open_lease(
@@ -255,6 +259,7 @@ class BlockServer:
         session = HopSession(
             opening,
             stream,
+            tasks,
             lease,
             loaded.kv_bytes_per_token * opening.batch * opening.max_tokens * len(opening.span),
             self._serving_now(),
@@ -272,6 +277,8 @@ class BlockServer:
             yield session
         finally:
             session.is_open = False
+            if session.sending is not None:
+                session.sending.cancel()
             self._sessions.pop(opening.session, None)
             if not self._sessions:
                 self._idle.set()
@@ -320,7 +327,12 @@ class BlockServer:
             session.position, session.stepped_at = step.position + num_tokens, clock()
             if session.is_open:
                 session.patience.reschedule(session.stepped_at + self._session_ttl_s)
-            await self._send_on(session, step, output, len(frame.body), lambda: clock() - arrived_at)
+            await session.wait_sent()
+            sending = self._send_on(session, step, output, len(frame.body), clock() - arrived_at)
+            if step.kind is StepKind.PREFILL:
+                session.send_later(sending)
+            else:
+                await sending
 
     async def _send_on(
         self,
@@ -328,7 +340,7 @@ class BlockServer:
         step: Step,
         output: StepOutput,
         received_bytes: int,
-        elapsed_s: Callable[[], float],
+        elapsed_s: float,
     ) -> None:
         """Push hidden states to the next hop; answer the client at the last one."""
         if len(step.trace) >= MAX_HOPS:
@@ -337,7 +349,7 @@ class BlockServer:
             *step.trace,
             HopTrace(
                 compute_s=output.compute_s,
-                hop_s=elapsed_s(),
+                hop_s=elapsed_s,
                 received_bytes=received_bytes,
                 sent_bytes=len(output.body),
             ),

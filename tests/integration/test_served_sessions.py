@@ -11,8 +11,10 @@ from nodes import Swarm, running_swarm
 from waiting import until
 
 from gridnode.control.answer_schema import Delta, GenerateRequest
-from gridnode.core.ids import short
+from gridnode.core.ids import PeerId, short
 from gridnode.core.spans import Span
+from gridnode.node.node import Node
+from gridnode.node.uplink import Uplink
 
 pytestmark = pytest.mark.swarm
 
@@ -74,3 +76,43 @@ def test_a_session_that_sends_nothing_loses_its_cache_and_can_go_on(tiny_llama: 
             assert await answer(swarm, is_idle=True) == expected
 
     asyncio.run(scenario())
+
+
+def test_a_hop_computes_the_next_chunk_while_a_slow_link_takes_the_last_one(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One result waits for the link, one more is computed: then the hop waits, too."""
+    request = GenerateRequest(token_ids=tuple(range(64)), max_tokens=3, prefill_chunk_tokens=8)
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
+            first, _ = swarm.nodes
+            undisturbed = await pieces(first, request)
+            opened = asyncio.Event()
+            wait_turn = Uplink.wait_turn
+
+            async def wait_for_the_link(self: Uplink, peer_id: PeerId, num_bytes: int) -> None:
+                if self._me == first.peer_id and peer_id != first.peer_id:
+                    await opened.wait()
+                await wait_turn(self, peer_id, num_bytes)
+
+            def position() -> int:
+                sessions = first.status().sessions
+                return sessions[0].position if sessions else 0
+
+            monkeypatch.setattr(Uplink, "wait_turn", wait_for_the_link)
+            answering = asyncio.create_task(pieces(first, request))
+            await until(lambda: position() == 16)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert position() == 16
+            opened.set()
+            assert await answering == undisturbed
+            await swarm.wait_nothing_leased()
+
+    asyncio.run(scenario())
+
+
+async def pieces(node: Node, request: GenerateRequest) -> list[Delta]:
+    """Return the pieces of an answer."""
+    return [event async for event in node.generate(request) if isinstance(event, Delta)]
