@@ -41,6 +41,7 @@ RECORDS: dict[str, tuple[type, ...]] = {
     "peers": (status_records.Peers,),
     "ping": (json_records.Pong,),
     "score": (json_records.ScoredLine,),
+    "tune": (json_records.TuningStep,),
     "ps": (status_records.Loaded,),
     "pull": (json_records.PulledModel,),
     "resume": (json_records.Resting,),

@@ -32,6 +32,7 @@ from gridnode.cli.score_command import score
 from gridnode.cli.show_command import show
 from gridnode.cli.status_command import status
 from gridnode.cli.top_command import top
+from gridnode.cli.tune_command import tune
 from gridnode.cli.up_command import up
 from gridnode.cli.version_command import version
 
@@ -61,7 +62,7 @@ _COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "monitor": monitor,
         "relay": relay,
     },
-    "Asking": {"run": run, "chat": chat, "score": score, "demo": demo},
+    "Asking": {"run": run, "chat": chat, "score": score, "tune": tune, "demo": demo},
     "Models": {"models": models, "list": list_models, "show": show, "pull": pull, "rm": rm},
     "Settings": {"completion": completion, "version": version},
 }

@@ -307,3 +307,16 @@ class BenchedQualities:
     """Of the text that was read."""
 
     results: tuple[BenchedQuality, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuningStep:
+    """One line of `tune`."""
+
+    step: int
+    """Counted from 1, over resumptions."""
+
+    num_steps: int
+    loss: float
+    step_s: float
+    """Seconds that it took."""
