@@ -245,6 +245,7 @@ class BlockServer:
         tasks: asyncio.TaskGroup,
     ) -> AsyncIterator[HopSession]:
         """Hold a lease and the link to the next hop for as long as the session lasts."""
+        serving = self._serving_now()
         lease = await self._engine.open_lease(
             opening.span,
             batch=opening.batch,
@@ -262,7 +263,7 @@ class BlockServer:
             tasks,
             lease,
             loaded.kv_bytes_per_token * opening.batch * opening.max_tokens * len(opening.span),
-            self._serving_now(),
+            serving,
             opened_at=now,
             stepped_at=now,
             patience=asyncio.timeout(self._session_ttl_s),
