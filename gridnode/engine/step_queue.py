@@ -128,7 +128,8 @@ class StepQueue:
         """Return how much of a prompt may be computed, beside those who decode."""
         recently = self._clock() - _BETWEEN_STEPS_S
         self._decoded_at = {lease: at for lease, at in self._decoded_at.items() if at > recently}
-        if not self._decoded_at.keys() - {run.request.lease}:
+        waiting = {lease for lease, runs in self._runs.items() if not runs[0].is_prompt}
+        if not (waiting | self._decoded_at.keys()) - {run.request.lease}:
             return self._chunk_tokens
         allowed_s = max(MAX_STALL_S, self._decode_turn_s)
         allowed = int(allowed_s / self._prompt_token_s) // run.num_rows if self._prompt_token_s else 0

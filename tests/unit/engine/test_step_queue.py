@@ -228,6 +228,16 @@ def test_chunks_are_short_beside_others_who_decode_and_long_otherwise() -> None:
     assert chunks(executor, lambda: len(executor.turns) == 5) == [CHUNK]
 
 
+def test_a_chunk_is_short_beside_a_step_that_waits() -> None:
+    executor = Executor()
+    executor.add(0, 0, num_tokens=4096)
+    executor.add(1, 1, num_tokens=MAX_DECODE_TOKENS)
+    executor.take_turn()
+    executor.clock.now += 2.0
+    executor.add(2, 2)
+    assert chunks(executor, lambda: len(executor.turns) == 2) == [MIN_CHUNK_TOKENS]
+
+
 def test_a_prompt_is_not_slowed_by_the_steps_of_its_own_session() -> None:
     executor = Executor()
     executor.add(0, 0)
