@@ -64,7 +64,7 @@ def test_steps_of_one_lease_keep_their_order() -> None:
 
 def test_prompts_and_decode_steps_take_turns() -> None:
     """A20."""
-    prompt = run(1, lease=1, num_tokens=3 * CHUNK)
+    prompt = run(1, lease=1, num_tokens=3 * MIN_CHUNK_TOKENS)
     queue = queue_of(prompt, *(run(number, lease=2) for number in (2, 3, 4, 5)))
     assert turns(queue) == [[2], [1], [3], [1], [4], [1], [5]]
 
