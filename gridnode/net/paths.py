@@ -37,9 +37,9 @@ LOW_HOPS = 4
 Some routers answer packets that nobody asked for, and then do not let the peer's own packets to us through.
 """
 
-# After the start of a round, in seconds: those that open our router, then those that should arrive.
+# In seconds after the start: probes that open our router, and those that should arrive.
 _OPENING_S = (0.0, 0.033)
-_ARRIVING_S = (0.1, 0.166, 0.3, 0.566, 1.1, 2.1, 3.1)
+_ARRIVING_S = (0.0, 0.033, 0.1, 0.233, 0.5, 1.0, 2.0, 3.0)
 ROUND_S = 4.0
 """A round of probes to addresses that may work."""
 
@@ -174,21 +174,22 @@ class PeerPaths:
 
     # --- probes ---
 
-    def begin_round(self, opening: Iterable[Route], plain: Iterable[Route], *, now: float) -> None:
-        """Send probes to addresses that may work.
+    def open_to(self, routes: Iterable[Route], *, now: float) -> None:
+        """Open our router for probes from addresses behind other routers, without reaching these."""
+        self._begin(now)
+        for route in routes:
+            self._plan(route, now, _OPENING_S, LOW_HOPS)
 
-        Args:
-            opening: Behind routers: they get packets that open ours first.
-            plain: Without.
-        """
+    def begin_round(self, routes: Iterable[Route], *, now: float) -> None:
+        """Send probes to addresses that may work."""
+        self._begin(now)
+        for route in routes:
+            self._plan(route, now, _ARRIVING_S)
+        self.prove_relays(now=now)
+
+    def _begin(self, now: float) -> None:
         self._round_ends_at = now + ROUND_S
         self._planned = [plan for plan in self._planned if plan[1] in self._paths]
-        for route in opening:
-            self._plan(route, now, _OPENING_S, LOW_HOPS)
-            self._plan(route, now, _ARRIVING_S)
-        for route in plain:
-            self._plan(route, now, _OPENING_S + _ARRIVING_S)
-        self.prove_relays(now=now)
 
     def prove_relays(self, *, now: float) -> None:
         """Probe every way through a relay."""

@@ -139,16 +139,21 @@ class VirtualPeer:
         self.paths.prove_relays(now=now_s())
         self._set_timer()
 
-    def punch(self, own: Collection[SocketAddress], observed: Collection[SocketAddress]) -> None:
-        """Send probes to where the peer may be reached: its own addresses, and where relays see it."""
-        for address in (*own, *observed):
-            self.paths.add(DirectRoute(address), self._kind_of(address))
-        self.paths.begin_round(
-            [DirectRoute(address) for address in observed],
-            [DirectRoute(address) for address in own],
-            now=now_s(),
-        )
-        self._set_timer()
+    def open_to(self, addresses: Collection[SocketAddress]) -> None:
+        """Let our router expect probes from where the peer may be."""
+        self.paths.open_to(self._routes(addresses), now=now_s())
+        self._timer_fired()  # at once: the peer will be asked to send the next moment
+
+    def punch(self, addresses: Collection[SocketAddress]) -> None:
+        """Send probes to where the peer may be."""
+        self.paths.begin_round(self._routes(addresses), now=now_s())
+        self._timer_fired()
+
+    def _routes(self, addresses: Collection[SocketAddress]) -> list[DirectRoute]:
+        routes = [DirectRoute(address) for address in addresses]
+        for route in routes:
+            self.paths.add(route, self._kind_of(route.address))
+        return routes
 
     def receive_probe(
         self, probe: Probe, route: DirectRoute | RelayRoute, kind: PathKind | None = None

@@ -52,6 +52,7 @@ class PathTalk:
         self._offer: PathOffer | None = None
         self._heard = asyncio.Event()
         self._followed_at = -ROUND_S
+        self._leads = False
 
     async def lead(self, stream: Stream) -> None:
         """Exchange offers and decide when to try, while the stream lasts: the part of who dialled.
@@ -59,6 +60,7 @@ class PathTalk:
         Raises:
             GridError: the stream broke.
         """
+        self._leads = True
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._tell(stream), name="offers"),
@@ -90,17 +92,20 @@ class PathTalk:
             if isinstance(message, PathOffer):
                 self._take(message)
             elif isinstance(message, Punch):
-                self._follow_punch()
+                await self._punched(stream)
             else:
                 raise ProtocolError(f"{type(message).__name__} came among offers of paths")
         stream.finish()
 
-    def _follow_punch(self) -> None:
-        """Begin a round because the peer says so, unless one has just begun: probes cost others, too."""
+    async def _punched(self, stream: Stream) -> None:
+        """Send probes because the peer says so, unless that has just been: probes cost others, too."""
         now = asyncio.get_running_loop().time()
-        if now - self._followed_at >= ROUND_S / 2:
-            self._followed_at = now
-            self._punch()
+        if now - self._followed_at < ROUND_S / 2:
+            return
+        self._followed_at = now
+        self._peer.punch(self._addresses())
+        if not self._leads:
+            await stream.send(encode_message(Punch()))
 
     def _take(self, offer: PathOffer) -> None:
         self._offer = offer
@@ -135,9 +140,10 @@ class PathTalk:
             elif (facts := self._facts()) != tried or now() >= retry_at:
                 rounds = rounds + 1 if facts == tried else 0
                 tried = facts
+                # Our router expects the peer's probes before these come, and the peer's has let them out
+                # before ours come: no router meets a packet that it does not know.
+                self._peer.open_to(self._addresses())
                 await stream.send(encode_message(Punch()))
-                await asyncio.sleep((stream.connection.rtt_s or 0.0) / 2)
-                self._punch()
                 await asyncio.sleep(ROUND_S)
                 retry_at = now() + (LATER_RETRY_S if rounds else RETRY_S)
                 continue
@@ -157,12 +163,11 @@ class PathTalk:
             for task in waiting:
                 task.cancel()
 
-    def _punch(self) -> None:
+    def _addresses(self) -> list[SocketAddress]:
+        """Return where the peer may be reached."""
         if self._offer is None:
-            raise ProtocolError("a round of probes was asked for before any offer")
-        own = self._reachable(self._offer.own)
-        observed = [address for address in self._reachable(self._offer.observed) if address not in own]
-        self._peer.punch(own, observed)
+            raise ProtocolError("probes were asked for before any offer")
+        return self._reachable(tuple(dict.fromkeys((*self._offer.own, *self._offer.observed))))
 
     def _reachable(self, addresses: Sequence[Address]) -> list[SocketAddress]:
         """Return those of `addresses` that our socket can send to."""

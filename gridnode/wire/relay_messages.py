@@ -106,7 +106,7 @@ class PathOffer(TypedMessage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Punch(TypedMessage):
-    """Asks to send probes now; the sender of this does so half a round trip later."""
+    """Asks to send probes now. Who is asked answers with the same; then the other side sends some, too."""
 
     type: ClassVar[int] = RelayMessageType.PUNCH
 

@@ -58,7 +58,7 @@ class World:
         for side in self.sides:
             for route in routes:
                 side.add(route, KINDS[route])
-            side.begin_round(routes, (), now=self.now)
+            side.begin_round(routes, now=self.now)
 
     def run(self, duration_s: float, *, data: bool = False) -> None:
         """Let time pass; with `data`, both sides send all the time."""
@@ -133,20 +133,19 @@ def test_a_way_that_is_hardly_faster_is_not_worth_a_change() -> None:
     assert world.active() == [RELAY, RELAY]
 
 
-def test_probes_open_the_own_router_before_they_reach_the_other_one() -> None:
-    world = World(**{RELAY: 0.03})
+def test_who_asks_for_probes_opens_its_router_first_without_reaching_the_other_one() -> None:
+    world = World(**{RELAY: 0.03, HOME: 0.01})
     world.introduce(RELAY)
-    world.punch(HOME)
-    began_at = world.now
-    world.run(ROUND_S + 0.1)
-    probes = [
-        (at - began_at, sending.hops)
-        for at, side, sending in world.sent
-        if side == 0 and sending.route == HOME
-    ]
-    assert [hops for _, hops in probes[:3]] == [LOW_HOPS, LOW_HOPS, None]
-    assert next(at for at, hops in probes if hops is None) >= 0.09
-    assert probes[-1][0] < ROUND_S
+    world.is_through = lambda side, sending: sending.hops is None
+    asking, asked = world.sides
+    asking.add(HOME, PathKind.PUNCHED)
+    asking.open_to([HOME], now=world.now)
+    world.run(0.1)
+    assert [sending.hops for _, side, sending in world.sent if side == 0] == [LOW_HOPS, LOW_HOPS]
+    asked.add(HOME, PathKind.PUNCHED)
+    asked.begin_round([HOME], now=world.now)
+    world.run(0.1)
+    assert world.active() == [HOME, HOME], "the probes of one side are enough"
 
 
 def test_a_round_without_success_ends_and_leaves_nothing() -> None:
