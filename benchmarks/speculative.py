@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import statistics
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def add_lines(table: Table, delay: str, what: str, found: dict[str, list[Measure
     for way, answers in found.items():
         ends = [one.finished for one in answers]
         laps = sum(end.laps for end in ends)
-        table.add_row(
+        cells = (
             delay,
             what,
             way,
@@ -100,6 +101,8 @@ def add_lines(table: Table, delay: str, what: str, found: dict[str, list[Measure
             f"{sum(e.accepted_draft_tokens for e in ends)}/{sum(e.draft_tokens for e in ends)}",
             "yes" if {one.token_ids for one in answers} == {found["plain"][0].token_ids} else "NO",
         )
+        table.add_row(*cells)
+        print("\t".join(cells), file=sys.stderr, flush=True)  # the table comes at the end, in half an hour
 
 
 def main() -> None:
