@@ -63,6 +63,7 @@ async def neighbour(
     network: MemoryNetwork | None,
     *,
     join: tuple[Address, ...] = (),
+    invited_by: tuple[Address, ...] = (),
     swarm: SwarmPass = HOME,
     ttl_s: float = 90.0,
     wall_s: Callable[[], float] = time.time,
@@ -101,6 +102,7 @@ async def neighbour(
     config = MembershipConfig(
         swarm=swarm.name,
         join=join,
+        invited_by=invited_by,
         announce_interval_s=ttl_s / 3,
         announcement_ttl_s=ttl_s,
         mesh_interval_s=0.02,

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gridnode.core.addresses import Address
@@ -42,6 +42,9 @@ class MembershipConfig:
 
     join: tuple[Address, ...] = ()
     """Peers to stay connected to, whether or not they have announced themselves."""
+
+    invited_by: tuple[Address, ...] = ()
+    """Where nodes were when this one was invited: tried, one after the other, while it is alone."""
 
     announce_interval_s: float = 30.0
     """Seconds between announcements; a change of span or state is announced at once."""
@@ -104,6 +107,8 @@ class Membership:
             group.create_task(self._keep_mesh(), name="mesh")
             for address in self._config.join:
                 group.create_task(self._keep_joined(address), name=f"join {address}")
+            if self._config.invited_by:
+                group.create_task(self._keep_company(), name="invitation")
 
     def announce(self) -> None:
         """Announce this node's present state soon; many calls make one announcement."""
@@ -267,3 +272,27 @@ class Membership:
                 await connection.wait_closed()
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+    async def _keep_company(self) -> None:
+        """While this node is alone, connect to where its invitation says, with growing waits."""
+        backoff_s, told = MIN_BACKOFF_S, ""
+        while True:
+            if self._links.connections():
+                backoff_s = MIN_BACKOFF_S
+            elif (problem := await self._join_first(self._config.invited_by)) and problem != told:
+                logger.warning("nobody of the invitation to this swarm lets this node in: %s", problem)
+                told = problem
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+
+    async def _join_first(self, addresses: Sequence[Address]) -> str:
+        """Connect to the first of `addresses` where that works; return why nowhere, or nothing."""
+        problem = ""
+        for address in addresses:
+            try:
+                await self._links.join(address)
+            except GridError as exc:
+                problem = str(exc)
+            else:
+                return ""
+        return problem

@@ -122,9 +122,8 @@ class Node:
             on_written=self._note_change,
             clock=time.time,
         )
-        join = tuple(dict.fromkeys((*config.join, *invitation.addresses)))
         self._membership = Membership(
-            MembershipConfig(swarm=config.swarm, join=join),
+            MembershipConfig(swarm=config.swarm, join=config.join, invited_by=invitation.addresses),
             self.links,
             describe=self._describe,
             sign=self.identity.sign,
@@ -147,7 +146,9 @@ class Node:
             self.links,
             self._membership,
             uplink=self._uplink,
-            expects_news=lambda: bool(join or relays) or self._lan.is_searching,
+            expects_news=lambda: (
+                bool(config.join or invitation.addresses or relays) or self._lan.is_searching
+            ),
             on_text=self._texts.own,
             on_change=self._engine_changed,
             on_refused=self._recorder.refused,

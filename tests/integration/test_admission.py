@@ -14,6 +14,7 @@ from neighbours import LOOPBACK, Neighbour, neighbour
 from waiting import until
 
 from gridnode.config.swarm_file import SwarmFile
+from gridnode.core.addresses import Address
 from gridnode.core.announcements import PeerState, Serving
 from gridnode.core.grants import Use, make_ticket
 from gridnode.core.ids import ModelId
@@ -207,6 +208,26 @@ def test_a_relayed_proof_convinces_nobody() -> None:
             assert not a.links.connections()
 
     asyncio.run(scenario())
+
+
+def test_an_invitation_leads_into_the_swarm_by_the_first_address_that_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        nobody = Address("127.0.0.1", 9)
+        async with asyncio.timeout(60), neighbour(None, swarm=MEMBER) as b:
+            async with (
+                neighbour(None, swarm=MEMBER) as a,
+                neighbour(None, swarm=MEMBER, invited_by=(nobody, a.address, b.address)) as c,
+            ):
+                await c.membership.wait_until(c.knows(a))
+                assert b.peer_id not in c.links.connections(), "one is enough"
+                assert "nobody of the invitation" not in caplog.text
+            async with neighbour(None, swarm=MEMBER, invited_by=(nobody,)):
+                await until(lambda: "nobody of the invitation to this swarm lets this node in" in caplog.text)
+
+    with caplog.at_level("WARNING", logger="gridnode"):
+        asyncio.run(scenario())
 
 
 def test_an_invitation_that_ends_takes_the_link_with_it() -> None:

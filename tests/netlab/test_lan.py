@@ -130,6 +130,26 @@ def test_swarms_of_different_names_do_not_meet(hosts: tuple[Host, Host, Host]) -
         assert "belongs to swarm" not in logs(a, b, c)
 
 
+def test_a_private_swarm_is_found_by_those_who_were_invited_and_by_nobody_else(
+    hosts: tuple[Host, Host, Host], tmp_path: Path
+) -> None:
+    link = tmp_path / "link"
+    link.write_text(hosts[0].gridnode("invite", "--private").stdout)
+    assert hosts[2].gridnode("join", f"@{link}").returncode == 0
+    try:
+        with up((hosts[0], ()), (hosts[1], ()), (hosts[2], ())) as (a, b, c):
+            wait_found(a, c)
+            assert b.peers() == {}
+            # Its id on the LAN is another one: nobody even dials.
+            assert "private swarm" not in logs(b)
+            assert a.status()["swarm_is_private"]
+            assert not b.status()["swarm_is_private"]
+    finally:
+        for host in hosts:
+            for kept in host.home.rglob("swarm.json"):
+                kept.unlink()
+
+
 def test_a_goodbye_removes_a_node_at_once_and_a_restart_brings_it_back(
     hosts: tuple[Host, Host, Host],
 ) -> None:

@@ -54,13 +54,17 @@ async def call_on_swarm(
     swarm, addresses, key_problem = _find(config)
     if status and status.swarm != swarm.name:
         swarm = SwarmPass(name=status.swarm)  # which it was told by flags
-    joined = tuple(dict.fromkeys((*config.join, *addresses)))
     known = [parse_address(peer.address) for peer in status.peers if _is_near(peer)] if status else []
-    others = [address for address in known if address not in joined][:_MAX_PEERS]
+    inviters = [address for address in addresses if address not in config.join]
+    others = [address for address in known if address not in (*config.join, *inviters)][:_MAX_PEERS]
     visits = await asyncio.gather(
-        *(call_on(address, swarm=swarm, is_joined=True) for address in joined),
+        *(call_on(address, swarm=swarm, is_joined=True) for address in (*config.join, *inviters)),
         *(call_on(address, swarm=swarm, is_joined=False) for address in others),
     )
+    # An invitation names a node by all its addresses: one that answers is enough.
+    unneeded = [visit for visit in visits if visit.address in inviters]
+    unneeded.sort(key=lambda visit: bool(visit.problem))
+    visits = [visit for visit in visits if visit not in unneeded[1:]]
     return SwarmFacts(
         status=status,
         door_problem=str(door_error or ""),
