@@ -148,7 +148,8 @@ def paths(data: bytes) -> None:
         elif event == 1:
             ways.remove(number)
         elif event == 2:
-            ways.begin_round([number], [number + 1], now=now)
+            ways.begin_round([number, number + 1], now=now)
+            ways.open_to([number + 2], now=now)
         elif event == 3:
             ways.doubt(now=now)
         elif event == 4:
