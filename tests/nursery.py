@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -84,12 +85,15 @@ class Slot:
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self.process: ForkServerProcess | None = None
+        self.started_at = 0.0
+        """When the node was started that is here, on the monotonic clock."""
 
     def start(self) -> None:
         """Start a node here; whoever was here before is dead."""
         context = multiprocessing.get_context("forkserver")
         self.process = context.Process(target=_serve, args=(self.config,), daemon=True)
         self.process.start()
+        self.started_at = time.monotonic()
 
     def kill(self) -> None:
         """Kill the node with SIGKILL, whatever it does, and bury it."""
