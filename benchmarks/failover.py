@@ -38,7 +38,7 @@ from gridnode.net.udp import bind_udp
 from gridnode.node.node import Node
 
 CONTEXTS = (128, 1024, 4096)
-SPANS = ("0:2", "2:4", "4:6")
+SPANS = ("0:1", "1:2", "2:3")
 REPLICAS = 2
 # Tokens before the kill, and behind it.
 BEFORE, BEHIND = 12, 12
@@ -46,13 +46,13 @@ START_TIMEOUT_S = 300.0
 
 
 def make_model(directory: Path) -> None:
-    """Write a random Llama with the width of a small real one."""
+    """Write a small random Llama: what it computes again is what your model needs; this measures the rest."""
     config = LlamaConfig(
         vocab_size=256,
-        hidden_size=512,
-        intermediate_size=1024,
-        num_hidden_layers=6,
-        num_attention_heads=8,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=8192,
     )
