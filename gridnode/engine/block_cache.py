@@ -38,6 +38,11 @@ class StoredArray:
 
     shape: tuple[int, ...]
 
+    def mapped(self) -> Array:
+        """Return the array as a memory map: its pages are the system's, shared by all who read them."""
+        # Copy on write: torch wants arrays that could be written to; nobody does.
+        return np.memmap(self.path, self.dtype, mode="c", offset=self.offset, shape=self.shape)
+
 
 class BlockCache:
     """The quantized matrices of one checkpoint.
@@ -86,6 +91,17 @@ class BlockCache:
             quantize(self._checkpoint.read(name), self._quantization, group_size=self._group_size)
             for name in names
         ]
+
+
+def mapped_tensor(stored: dict[str, StoredArray], shape: tuple[int, int]) -> QuantizedTensor:
+    """Return a matrix of the cache, `[outputs, inputs]`, without reading it."""
+    packed, scales, zero_points = (stored[part].mapped() for part in ("packed", "scales", "zero_points"))
+    groups = scales.shape[1]
+    bits = 8 if zero_points.shape == scales.shape else 4
+    if bits == 4:
+        halves = np.stack((zero_points & 0x0F, zero_points >> 4), axis=-1)
+        zero_points = np.ascontiguousarray(halves.reshape(len(zero_points), -1)[:, :groups])
+    return QuantizedTensor(bits, packed.shape[2] * 8 // bits, shape, packed, scales, zero_points)
 
 
 def blocks_dir() -> Path:

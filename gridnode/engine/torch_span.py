@@ -14,6 +14,7 @@ from torch import nn
 from gridnode.core.models import DeviceName, QuantFormat
 from gridnode.core.spans import Span
 from gridnode.engine.allocator import returning_memory
+from gridnode.engine.block_cache import BlockCache, mapped_tensor
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
 from gridnode.engine.int4_linear import Int4Linear, has_kernel
@@ -190,13 +191,46 @@ class TorchSpan:
         if self._has_embeddings:
             load(checkpoint.start_names)
         for block_index in self._span:
-            load(checkpoint.block_names(block_index))
+            mapped = self._map_matrices(checkpoint, weights, block_index)
+            load([name for name in checkpoint.block_names(block_index) if name not in mapped])
             self._check_complete(block_index)
             on_block()
         if self._has_head:
             load(checkpoint.end_names)
             self._tie_head(checkpoint)
         self._fill_what_is_replaced()
+
+    def _map_matrices(
+        self, checkpoint: Checkpoint, weights: TorchWeights, block_index: int
+    ) -> frozenset[str]:
+        """Map the quantized matrices of a block from the disk; return the names of their tensors."""
+        if self._quantization is QuantFormat.NONE:
+            return frozenset()
+        targets = {
+            name: target.removesuffix(".weight")
+            for name, target in weights.plain_targets(checkpoint.block_names(block_index)).items()
+            if target.endswith(".weight")
+            and isinstance(self._model.get_submodule(target.removesuffix(".weight")), nn.Linear)
+        }
+        cache = BlockCache(checkpoint, self._quantization)
+        stored = cache.matrices(f"torch-{block_index}", {name: [name] for name in targets}) if targets else {}
+        for name, path in targets.items():
+            outputs, inputs = checkpoint.entry(name).shape
+            self._set_quantized(path, mapped_tensor(stored[name], (outputs, inputs)))
+        return frozenset(targets)
+
+    def _set_quantized(self, path: str, weight: QuantizedTensor) -> None:
+        """Put a quantized matrix in the place of the linear layer at `path`."""
+        linear = self._model.get_submodule(path)
+        if weight.shape != (linear.out_features, linear.in_features):
+            raise BadCheckpoint(
+                f"'{path}.weight' has shape {weight.shape}, {(linear.out_features, linear.in_features)} "
+                "expected; fetch the checkpoint again"
+            )
+        layer = self._quantized_layer(weight)
+        layer.bias = linear.bias  # filled by its own tensor, before or after
+        parent, _, child = path.rpartition(".")
+        setattr(self._model.get_submodule(parent), child, layer)
 
     def _tie_head(self, checkpoint: Checkpoint) -> None:
         """Load a head that is the embeddings; if both are here and not quantized, they share their memory."""
@@ -237,10 +271,7 @@ class TorchSpan:
         quantization = QuantFormat.INT8 if is_head else self._quantization
         is_quantized = self._quantization is not QuantFormat.NONE
         if is_quantized and isinstance(module, nn.Linear) and attribute == "weight":
-            quantized = self._quantized_layer(quantize(_to_numpy(tensor), quantization))
-            quantized.bias = module.bias  # filled by its own tensor, before or after
-            parent, _, child = path.rpartition(".")
-            setattr(self._model.get_submodule(parent), child, quantized)
+            self._set_quantized(path, quantize(_to_numpy(tensor), quantization))
         elif is_quantized and tensor.ndim == 3 and getattr(module, "is_transposed", None) is False:
             rows = quantize(_to_numpy(tensor.flatten(0, 1)), quantization)
             delattr(module, attribute)

@@ -63,6 +63,11 @@ class TorchWeights:
         for target, sources in merged.items():
             yield from self._convert(target, sources, read).items()
 
+    def plain_targets(self, names: Iterable[str]) -> dict[str, str]:
+        """Return, of `names`, those that are parameters as they are, with the names of the parameters."""
+        found = {name: self._target(name) for name in names}
+        return {name: t for name, (t, pattern) in found.items() if pattern is None and t in self._targets}
+
     def _target(self, name: str) -> tuple[str, str | None]:
         prefix = self._model.base_model_prefix
         target, pattern = rename_source_key(name, self._renamings, self._converters, prefix, self._targets)

@@ -24,27 +24,39 @@ import gridnode.engine.select
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
 from gridnode.engine.locate import open_checkpoint
-from gridnode.engine.torch_span import TorchSpan
 
-location, start, end, quantization = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+location, start, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+quantization, executor = QuantFormat(sys.argv[4]), sys.argv[5]
 checkpoint = open_checkpoint(location)
 checkpoint.read("model.norm.weight")
-TorchSpan(checkpoint, Span(5, 6))  # imports the classes of the family, starts the libraries' threads
+
+def load(span):
+    if executor == "torch":
+        from gridnode.engine.torch_span import TorchSpan
+        return TorchSpan(checkpoint, span, quantization=quantization)
+    from gridnode.engine.onnx_span import OnnxSpan
+    return OnnxSpan(checkpoint, span, quantization=quantization, max_positions=64, num_threads=1)
+
+load(Span(5, 6))  # imports the classes of the family, starts the libraries' threads
 before = psutil.Process().memory_info().rss
-span = TorchSpan(checkpoint, Span(start, end), quantization=QuantFormat(quantization))
+span = load(Span(start, end))
 after = psutil.Process().memory_info()
 # Not ru_maxrss: across an exec it remembers the memory of the process that started this one.
 status = Path("/proc/self/status").read_text()
 peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) * 1024
 # The pages of the checkpoint's memory map are the system's cache, not ours.
-mapped = sum(m.rss for m in psutil.Process().memory_maps() if m.path == location)
+mapped = sum(
+    m.rss for m in psutil.Process().memory_maps() if m.path == location or m.path.endswith(".safetensors")
+)
 print(json.dumps({"before": before, "span": after.rss - before - mapped, "peak": peak - before - mapped}))
 """
 
 
-def measure(model: Path, start: int, end: int, quantization: str = "none") -> dict[str, int]:
+def measure(
+    model: Path, start: int, end: int, quantization: str = "none", executor: str = "torch"
+) -> dict[str, int]:
     """Return the bytes that loading a span added, and the peak while loading."""
-    command = [sys.executable, "-c", PROGRAM, str(model), str(start), str(end), quantization]
+    command = [sys.executable, "-c", PROGRAM, str(model), str(start), str(end), quantization, executor]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, int] = json.loads(done.stdout)
     return found
@@ -67,15 +79,31 @@ def test_a_third_of_the_blocks_takes_a_third_of_the_memory(
         assert 0.35 < parts[end]["span"] / whole["span"] < 0.55
 
 
-@pytest.mark.parametrize("quantization", ["none", "int8"])
-def test_loading_holds_no_second_copy(
-    demo_model_path: Path, quantization: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = measure(demo_model_path, 10, 20, quantization)
+def test_loading_holds_no_second_copy(demo_model_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = measure(demo_model_path, 10, 20)
     with capsys.disabled():
-        print(
-            f"\nloading blocks 10:20, {quantization}: {format_bytes(found['span'])}, "
-            f"peak {format_bytes(found['peak'])}"
-        )
+        print(f"\nloading blocks 10:20: {format_bytes(found['span'])}, peak {format_bytes(found['peak'])}")
     # Ten blocks of this model are small: one dequantized tensor at a time counts beside them.
     assert found["peak"] < 1.3 * found["span"] + 16 * MIB
+
+
+@pytest.mark.parametrize("executor", ["torch", "onnx"])
+def test_quantized_blocks_are_mapped_from_the_disk(
+    demo_model_path: Path,
+    executor: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = measure(demo_model_path, 10, 20, "int8", executor)
+    files = list((tmp_path / "gridnode" / "blocks").rglob("*.safetensors"))
+    span_bytes = sum(file.stat().st_size for file in files) * 10 // len(files)
+    again = measure(demo_model_path, 10, 20, "int8", executor)
+    with capsys.disabled():
+        print(f"\nloading blocks 10:20, int8, {executor}: {format_bytes(span_bytes)} of weights")
+        for when, found in (("quantized first", first), ("from the disk", again)):
+            print(f"  {when}: {format_bytes(found['span'])}, peak {format_bytes(found['peak'])}")
+    assert again["peak"] < 1.3 * span_bytes
+    if executor == "torch":  # ONNX Runtime packs the weights for the processor, and lets the map go
+        assert again["span"] < 0.1 * span_bytes

@@ -128,6 +128,11 @@ TOKENS = np.random.default_rng(0).integers(0, 250, (1, 24))
 CUT = (Span(0, 1), Span(1, 4))
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
 def make(name: str, tmp_path: Path) -> Path:
     family, options = MODELS[name]
     return tiny_models.make_model(tmp_path / "model", family, **options)

@@ -8,6 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
+from gridnode.engine.block_cache import blocks_dir
 from gridnode.engine.executor import Output, SpanStep
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.quantization import quantize
@@ -15,6 +16,11 @@ from gridnode.engine.torch_span import TorchSpan
 
 CUTS = [[Span(0, 4)], [Span(0, 2), Span(2, 4)], [Span(0, 1), Span(1, 3), Span(3, 4)]]
 TOKENS = np.random.default_rng(0).integers(0, 250, (1, 40))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def spans(path: Path, cut: list[Span], **options: object) -> list[TorchSpan]:
@@ -110,6 +116,15 @@ def test_quantized_blocks_compute_with_the_weights_that_they_stand_for(
     expected = Chain(spans(restored, CUTS[0])).run(TOKENS, 0)
     found = Chain(spans(tiny_llama, CUTS[1], quantization=quantization)).run(TOKENS, 0)
     assert np.abs(found - expected).max() < 1e-4
+
+
+def test_a_second_start_maps_the_quantized_blocks(tiny_llama: Path) -> None:
+    expected = Chain(spans(tiny_llama, CUTS[0], quantization=QuantFormat.INT4)).run(TOKENS, 0)
+    files = {file: file.stat().st_mtime_ns for file in blocks_dir().rglob("*.safetensors")}
+    assert len(files) == 4
+    [again] = spans(tiny_llama, CUTS[0], quantization=QuantFormat.INT4)
+    assert np.array_equal(Chain([again]).run(TOKENS, 0), expected)
+    assert files == {file: file.stat().st_mtime_ns for file in blocks_dir().rglob("*.safetensors")}
 
 
 def test_bfloat16_computes_and_keeps_half_the_cache(tiny_llama: Path) -> None:
