@@ -1,6 +1,6 @@
 """Teach the demo model to tell good news from bad, with prompts before every block; nodes keep theirs.
 
-    gridnode up --model M --executor torch
+    gridnode up --model M --executor torch --quantize none
     python docs/examples/classify_sentences.py --model M
 
 The sentences are made up here. Prints how many of those that were never trained on are right, before and
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="what the swarm serves: a file, directory or Hub id")
     parser.add_argument("--join", default=(), help="a node of the swarm, if not this computer's")
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=1)
     options = parser.parse_args()
 
     torch.manual_seed(0)
@@ -78,9 +78,8 @@ def main() -> None:
         prompts = gridnode.PromptTuning(model, num_tokens=4, deep=True)
         tuned = torch.nn.ModuleDict({"prompts": prompts, "head": model.score})
         seen, unseen = sentences()
-        seen = seen[: 8 * options.steps]
         print(f"before: {accuracy(model, unseen, codec):.0%} of {len(unseen)} new sentences are right")
-        plan = TrainingPlan(epochs=-(-8 * options.steps // len(seen)), batch_size=8, learning_rate=5e-3)
+        plan = TrainingPlan(epochs=options.epochs, batch_size=8, learning_rate=5e-3)
         trainer = Trainer(
             tuned, seen, lambda some: model(**batch_of(some, codec), use_cache=False).loss, plan
         )

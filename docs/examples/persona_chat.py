@@ -1,6 +1,6 @@
 """Give the demo model a persona: a lighthouse keeper, in LoRA matrices that stay on this computer.
 
-    gridnode up --model M --executor torch
+    gridnode up --model M --executor torch --quantize none
     python docs/examples/persona_chat.py --model M
 
 Prints the answer to one question before and after. The adapter is written in the format of PEFT: nodes host
