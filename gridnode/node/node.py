@@ -28,20 +28,15 @@ from gridnode.core.announcements import (
 from gridnode.core.ids import PeerId, short, show_peer
 from gridnode.core.invitation import Invitation
 from gridnode.core.swarm import SwarmState
-from gridnode.engine.locate import complete_models
 from gridnode.errors import (
     GridError,
-    ModelLoading,
-    NoCapacity,
     PeerLost,
-    ProtocolError,
-    SwarmRefused,
 )
 from gridnode.net.identity import load_or_create_identity
 from gridnode.net.interfaces import bind_host, reachable_addresses
 from gridnode.net.memory import MemoryNetwork
 from gridnode.net.quic import QuicTransport
-from gridnode.net.transport import Connection, Stream
+from gridnode.net.transport import Connection
 from gridnode.node.admission import Admission
 from gridnode.node.answering import Answering
 from gridnode.node.contribution import Contribution
@@ -51,25 +46,17 @@ from gridnode.node.history_file import HistoryFile
 from gridnode.node.lan import Lan
 from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
-from gridnode.node.model_access import ModelAccess, is_named
+from gridnode.node.model_access import ModelAccess
+from gridnode.node.on_demand import OnDemand
 from gridnode.node.pacing import Pacing
 from gridnode.node.prompt_log import log_texts, logged
+from gridnode.node.reception import Reception
 from gridnode.node.recorder import Recorder
 from gridnode.node.relaying import Relaying
 from gridnode.node.status import SwarmView
 from gridnode.node.text_library import TextLibrary
 from gridnode.node.uplink import Uplink
-from gridnode.wire.messages import (
-    Backward,
-    FindText,
-    Hello,
-    OpenNews,
-    OpenPush,
-    OpenSession,
-    StepKind,
-    decode_message,
-)
-from gridnode.wire.relay_messages import is_relay_message
+from gridnode.wire.messages import StepKind
 
 logger = logging.getLogger("gridnode.node")
 
@@ -96,7 +83,7 @@ class Node:
         self._changed = asyncio.Event()
         self.links = Links(
             self.peer_id,
-            on_stream=self._serve_stream,
+            on_stream=lambda stream: self._reception.serve(stream),
             on_connection=self._greet,
             admit=self._admission.admit,
             find_way=lambda peer_id: self._relaying.find_way(peer_id),
@@ -153,6 +140,13 @@ class Node:
             on_change=self._engine_changed,
             on_refused=self._recorder.refused,
         )
+        self._reception = Reception(
+            admission=self._admission,
+            membership=self._membership,
+            relaying=self._relaying,
+            texts=self._texts,
+            contribution=self._contribution,
+        )
         self._courtesy = Courtesy(config.terms, rest=self._contribution.pausing.rest)
         self._pacing = Pacing()
         self._models = ModelAccess(
@@ -161,7 +155,7 @@ class Node:
             view=self._view,
             wait_change=self._membership.wait_change,
             codec=self._texts.codec,
-            on_unknown=self._load_known,
+            on_unknown=OnDemand(self._admission, self._contribution).load,
             loading=self._loading,
         )
         self._draft_model = DraftModel(config, on_change=self._note_change)
@@ -354,29 +348,6 @@ class Node:
                 "leaving with %d sessions and %d answers unfinished", left, self._answering.num_running
             )
 
-    async def _load_known(self, wanted: str) -> None:
-        """Begin to load a model that somebody asks for and nobody serves, if it is on this computer.
-
-        Raises:
-            ModelLoading: it begins now.
-            NoCapacity: it is here, but this node serves another one.
-        """
-        if not self._admission.swarm.may_serve:
-            return
-        names = await asyncio.to_thread(complete_models)
-        found = next((name for name in names if is_named(name, wanted)), None)
-        if found is None:
-            return
-        if self._contribution.location not in ("", found):
-            raise NoCapacity(
-                f"{found} is on this computer, but this node serves {self._contribution.location}; start "
-                f"another one with 'gridnode up --model {found} --state-dir DIRECTORY --listen 0.0.0.0:0 "
-                "--api 127.0.0.1:0'"
-            )
-        if not self._contribution.location:
-            self._contribution.take(found)
-        raise ModelLoading(f"{found} is on this computer and is being loaded now; try again in a moment")
-
     def _loading(self) -> tuple[int, int]:
         engine = self._contribution.engine_status()
         return (0, 0) if engine.state == "ready" else (engine.loaded_blocks, engine.wanted_blocks)
@@ -424,29 +395,3 @@ class Node:
                 improving = group.create_task(self._relaying.improve(connection), name="paths")
                 await self._membership.greet(connection)
                 improving.cancel()
-
-    async def _serve_stream(self, stream: Stream) -> None:
-        """Serve one stream that a peer opened: its first message says what it is for."""
-        try:
-            frame = await stream.receive()
-            if frame is None:
-                return
-            if is_relay_message(frame.type):
-                await self._relaying.answer(stream, frame)
-                return
-            message = decode_message(frame)
-            if isinstance(message, Hello):
-                await self._admission.answer(stream, message)
-            elif isinstance(message, OpenNews):
-                await self._membership.exchange(stream)
-            elif isinstance(message, FindText):
-                await self._texts.serve(stream, message)
-            elif isinstance(message, OpenSession | OpenPush | Backward):
-                if not (isinstance(message, OpenSession) or self._admission.may_serve(stream.connection)):
-                    raise SwarmRefused("a guest who was invited to chat only wants more")
-                await self._contribution.serve_stream(stream, message, frame.body)
-            else:
-                raise ProtocolError(f"a stream cannot begin with {type(message).__name__}")
-        except GridError:
-            stream.reset()
-            raise
