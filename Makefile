@@ -24,7 +24,7 @@ export QUESTION
 # LiteLLM wants an older client of OpenAI than the one that is tested.
 LITELLM_VENV := .venv-litellm
 
-.PHONY: help demo install test check docs litellm clean
+.PHONY: help demo install test check docs litellm pipx clean
 
 help:
 	@echo "make demo     start a swarm of three nodes on this computer and ask it a question"
@@ -34,6 +34,7 @@ help:
 	@echo "make check    run the checks without the tests"
 	@echo "make docs     write the tables of docs/cli.md, configuration.md and wire.md from the code"
 	@echo "make litellm  get LiteLLM (some hundred megabytes), so that 'make test' tests with it too"
+	@echo "make pipx     build the wheel, install it by pipx under build/, and run it"
 	@echo "make clean    remove .venv and everything that was made"
 
 demo: $(INSTALLED) $(MODEL_INSTALLED)
@@ -55,6 +56,16 @@ docs: $(INSTALLED) $(DEV_INSTALLED)
 	UPDATE_DOCS=1 $(BIN)/pytest -q tests/unit/cli/test_cli_document.py tests/unit/config/test_rendering.py tests/unit/wire/test_wire_document.py
 
 litellm: $(LITELLM_VENV)/.installed
+
+pipx: export PIPX_HOME := $(CURDIR)/build/pipx
+pipx: export PIPX_BIN_DIR := $(CURDIR)/build/pipx/bin
+pipx: export PIP_CONSTRAINT := $(CURDIR)/build/pipx/constraints.txt
+pipx: $(INSTALLED) $(DEV_INSTALLED)
+	rm -rf build/pipx && mkdir -p build/pipx
+	echo '$(TORCH)' > build/pipx/constraints.txt
+	$(PIP) wheel --quiet --no-deps --wheel-dir build/pipx/wheel .
+	$(BIN)/pipx install --quiet build/pipx/wheel/*.whl
+	build/pipx/bin/gridnode version
 
 clean:
 	rm -rf $(VENV) $(LITELLM_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
