@@ -57,14 +57,12 @@ docs: $(INSTALLED) $(DEV_INSTALLED)
 
 litellm: $(LITELLM_VENV)/.installed
 
-pipx: export PIPX_HOME := $(CURDIR)/build/pipx
-pipx: export PIPX_BIN_DIR := $(CURDIR)/build/pipx/bin
-pipx: export PIP_CONSTRAINT := $(CURDIR)/build/pipx/constraints.txt
 pipx: $(INSTALLED) $(DEV_INSTALLED)
 	rm -rf build/pipx && mkdir -p build/pipx
 	echo '$(TORCH)' > build/pipx/constraints.txt
 	$(PIP) wheel --quiet --no-deps --wheel-dir build/pipx/wheel .
-	$(BIN)/pipx install --quiet build/pipx/wheel/*.whl
+	PIPX_HOME=$(CURDIR)/build/pipx PIPX_BIN_DIR=$(CURDIR)/build/pipx/bin \
+	PIP_CONSTRAINT=$(CURDIR)/build/pipx/constraints.txt $(BIN)/pipx install --quiet build/pipx/wheel/*.whl
 	build/pipx/bin/gridnode version
 
 clean:
