@@ -88,12 +88,6 @@ def running_pair(directory: Path, model: Path, nat: Nat) -> Iterator[Pair]:
         yield pair
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterator[Pair]:
-    with running_pair(tmp_path_factory.mktemp("homes"), tiny_llama, Nat.EASY) as made:
-        yield made
-
-
 def cut(pair: Pair) -> None:
     for i in range(len(HOMES)):
         pair.internet.cut(f"home{i}", HOMES[1 - i])
@@ -104,7 +98,7 @@ def heal(pair: Pair) -> None:
         pair.internet.heal(f"home{i}")
 
 
-def test_cutting_the_direct_way_moves_an_answer_to_the_relay(pair: Pair) -> None:
+def cutting_the_direct_way_moves_an_answer_to_the_relay(pair: Pair) -> None:
     pair.wait_path("punched")
     stall_s = pair.answer(lambda: cut(pair))
     print(f"\ncut in both directions: the answer stood still for at most {stall_s:.2f} s")
@@ -112,7 +106,7 @@ def test_cutting_the_direct_way_moves_an_answer_to_the_relay(pair: Pair) -> None
     assert stall_s < STALL_S
 
 
-def test_a_direct_way_that_appears_takes_an_answer_over(pair: Pair) -> None:
+def a_direct_way_that_appears_takes_an_answer_over(pair: Pair) -> None:
     pair.wait_path("relay")
 
     def appear() -> None:
@@ -126,7 +120,7 @@ def test_a_direct_way_that_appears_takes_an_answer_over(pair: Pair) -> None:
     assert stall_s < STALL_S
 
 
-def test_cutting_one_direction_of_the_direct_way_moves_an_answer_too(pair: Pair) -> None:
+def cutting_one_direction_of_the_direct_way_moves_an_answer_too(pair: Pair) -> None:
     pair.wait_path("punched")
     stall_s = pair.answer(lambda: pair.internet.cut("home0", HOMES[1]))
     print(f"\ncut in one direction: the answer stood still for at most {stall_s:.2f} s")
@@ -136,7 +130,7 @@ def test_cutting_one_direction_of_the_direct_way_moves_an_answer_too(pair: Pair)
     pair.wait_path("punched")
 
 
-def test_a_node_that_changes_its_address_keeps_its_sessions(pair: Pair) -> None:
+def a_node_that_changes_its_address_keeps_its_sessions(pair: Pair) -> None:
     pair.wait_path("punched")
     host = pair.nodes[1].host
 
@@ -150,7 +144,7 @@ def test_a_node_that_changes_its_address_keeps_its_sessions(pair: Pair) -> None:
     assert "trying another" not in pair.logs()
 
 
-def test_relays_that_die_do_not_end_an_answer_on_a_direct_way(pair: Pair) -> None:
+def relays_that_die_do_not_end_an_answer_on_a_direct_way(pair: Pair) -> None:
     pair.wait_path("punched")
     for each in pair.relays:
         stall_s = pair.answer(each.kill)
@@ -158,6 +152,18 @@ def test_relays_that_die_do_not_end_an_answer_on_a_direct_way(pair: Pair) -> Non
         assert stall_s < STALL_S
     assert pair.paths() == {"punched"}
     assert pair.answer(lambda: None) < STALL_S
+
+
+def test_answers_outlive_what_happens_to_the_way(
+    tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path
+) -> None:
+    """One after the other on the same two homes: each leaves behind what the next one begins with."""
+    with running_pair(tmp_path_factory.mktemp("homes"), tiny_llama, Nat.EASY) as pair:
+        cutting_the_direct_way_moves_an_answer_to_the_relay(pair)
+        a_direct_way_that_appears_takes_an_answer_over(pair)
+        cutting_one_direction_of_the_direct_way_moves_an_answer_too(pair)
+        a_node_that_changes_its_address_keeps_its_sessions(pair)
+        relays_that_die_do_not_end_an_answer_on_a_direct_way(pair)
 
 
 def test_a_relayed_answer_outlives_the_relay_that_it_uses(
