@@ -7,20 +7,19 @@ import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from gridnode.control.answer_schema import Waiting
-from gridnode.errors import CacheFull, ErrorCode, GridError, ModelLoading, NoCapacity, NoRoute, PeerRefused
+from gridnode.errors import CacheFull, GridError, ModelLoading, NoCapacity, NoRoute, PeerRefused
+from gridnode.node.session_opener import is_survivable
 
 # Each holds its prompt in memory; who comes later is better served by another node.
 MAX_WAITING_ANSWERS = 256
 # Not every lease that ends at a peer is announced at once, so that the first in line tries again.
 RETRY_S = 0.25
 
-_PASSING = frozenset({ErrorCode.CACHE_FULL, ErrorCode.NO_CAPACITY, ErrorCode.WRONG_SPAN})
-
 
 def may_pass(error: GridError) -> bool:
-    """Return whether waiting may end `error`: a lease ends, a node comes."""
+    """Return whether waiting may end `error`: a lease ends, a node comes, or comes back."""
     if isinstance(error, PeerRefused):
-        return error.reason in _PASSING
+        return is_survivable(error)
     return isinstance(error, CacheFull | ModelLoading | NoRoute)
 
 

@@ -94,5 +94,7 @@ def test_a_full_line_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_what_may_pass_is_waited_for() -> None:
     assert may_pass(PeerRefused("full", reason=ErrorCode.CACHE_FULL))
+    # The only node with some blocks died while the session was opened: as if there had been no route.
+    assert may_pass(PeerRefused("gone", reason=ErrorCode.PEER_LOST))
     assert not may_pass(PeerRefused("nonsense", reason=ErrorCode.BAD_INPUT))
     assert not may_pass(BadInput("empty"))
