@@ -12,7 +12,7 @@ from gridnode.node.node import Node
 
 PROMPT = (1, 2, 3)
 # Long enough that an answer is still under way when the signal arrives.
-NUM_TOKENS = 300
+NUM_TOKENS = 900
 SAMPLED = SamplingParams(temperature=1.0, seed=5)
 
 

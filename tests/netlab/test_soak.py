@@ -37,6 +37,8 @@ LONGEST_SLEEP_S = 6.0
 # What the caches of a Python process may still take after its first minute of work.
 MAX_GROWTH = 1.25
 SETTLED_S = 90.0
+# Who asks for the status has a connection and a task or two for that.
+SLACK = {"tasks": 3, "sockets": 1, "descriptors": 3}
 
 
 @pytest.fixture
@@ -159,8 +161,6 @@ def test_nothing_is_left_of_computers_that_come_and_go(lab: NetworkLab, tiny_lla
         arguments = ("--model", str(tiny_llama), "--blocks", "0:2", "--threads", "1")
         asked = stack.enter_context(home.up(*arguments))
         asked.wait_listening()
-        eventually(lambda: asked.status()["state"] == "online", timeout_s=60, hint=asked.log)
-        alone = figures(asked)
         for guest in guests:
             stack.callback(guest.leave)
         steady = guests[0]
@@ -169,7 +169,11 @@ def test_nothing_is_left_of_computers_that_come_and_go(lab: NetworkLab, tiny_lla
         with asked.asking(ANSWER_TOKENS) as answer:
             expected = [token for more in answer for token in more]
         assert len(expected) == ANSWER_TOKENS
-        warm_mb = figures(asked)["resident MB"]
+        steady.leave()
+        eventually(lambda: figures(asked)["peers"] == 1, timeout_s=30, hint=asked.log)
+        alone = figures(asked)
+        steady.start()
+        eventually(lambda: has_route(asked), timeout_s=60, hint=asked.log)
 
         chatter = Chatter(asked, expected)
         chatter.start()
@@ -198,10 +202,10 @@ def test_nothing_is_left_of_computers_that_come_and_go(lab: NetworkLab, tiny_lla
         after = figures(asked)
         print(f"seed {SEED}, {SOAK_S:.0f} s, {chatter.answers} answers, {chatter.refusals} refusals")
         print(dict(done))
-        print(f"alone before: {alone}, {warm_mb} MB after the first answer")
+        print(f"alone before: {alone}")
         print(f"alone after:  {after}")
         assert chatter.answers > 2
-        assert after["resident MB"] <= warm_mb * MAX_GROWTH
+        assert after["resident MB"] <= alone["resident MB"] * MAX_GROWTH
 
 
 def actions(
@@ -231,4 +235,4 @@ def has_route(node: RunningNode) -> bool:
 
 def is_settled(before: dict[str, int], after: dict[str, int]) -> bool:
     """Return whether everything that is counted is back where it was."""
-    return all(after[name] <= before[name] for name in before if name != "resident MB")
+    return all(after[name] <= before[name] + SLACK.get(name, 0) for name in before if name != "resident MB")

@@ -170,8 +170,18 @@ def wait_ready(desk: Desk) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize("block", [block for block in all_blocks() if not block.not_run], ids=str)
-def test_what_the_documents_tell_to_do_works(block: Block, node: Desk) -> None:
+DOCUMENTS = sorted({block.path for block in all_blocks() if not block.not_run})
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_what_the_documents_tell_to_do_works(path: Path, node: Desk) -> None:
+    """Block after block: some begin where the one before has ended."""
+    for block in all_blocks():
+        if block.path == path and not block.not_run:
+            run_block(block, node)
+
+
+def run_block(block: Block, node: Desk) -> None:
     wait_ready(node)
     so_far, elsewhere = "", f"{block.path.stem}-{block.line}"
     for command in block.commands():
