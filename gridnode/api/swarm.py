@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,10 +21,15 @@ from gridnode.control.client import ControlClient
 from gridnode.control.score_schema import ScoreRequest, TextScore
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import parse_address
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
 from gridnode.core.sampling import SamplingParams
 from gridnode.errors import BadInput
 
 Prompt = str | Sequence[Mapping[str, str] | ChatMessage]
+Routing = RouteWishes | Mapping[str, Any]
+"""Which nodes may compute; a mapping has the fields of `RouteWishes`."""
+
+T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
@@ -90,17 +95,23 @@ class Swarm:
             async for event in events:
                 yield event
 
-    async def embed(self, *texts: str, model: str = "") -> Embedded:
+    async def embed(self, *texts: str, model: str = "", routing: Routing = ANYWHERE) -> Embedded:
         """Return a vector for each of `texts`.
 
         Raises:
+            BadInput: an argument has a wrong value.
             NotRunning: no node answers.
             GridError: what the swarm cannot do.
         """
-        return await self._client.embed(EmbedRequest(model=model, texts=texts))
+        return await self._client.embed(_made(EmbedRequest, model=model, texts=texts, routing=routing))
 
     async def score(
-        self, *texts: str, answers: Sequence[str] = (), raw: bool = False, model: str = ""
+        self,
+        *texts: str,
+        answers: Sequence[str] = (),
+        raw: bool = False,
+        model: str = "",
+        routing: Routing = ANYWHERE,
     ) -> tuple[TextScore, ...]:
         """Return how probable each of `texts` is, or each of `answers` to it.
 
@@ -108,10 +119,11 @@ class Swarm:
             raw: Put the answers right behind the text, instead of asking it by the chat template.
 
         Raises:
+            BadInput: an argument has a wrong value.
             NotRunning: no node answers.
             GridError: what the swarm cannot do.
         """
-        request = ScoreRequest(texts=texts, answers=tuple(answers), raw=raw, model=model)
+        request = _made(ScoreRequest, texts=texts, answers=answers, raw=raw, model=model, routing=routing)
         return (await self._client.score(request)).scores
 
     async def status(self) -> NodeStatus:
@@ -131,7 +143,11 @@ def _request(prompt: Prompt, *, model: str, max_tokens: int, options: Mapping[st
         raise BadInput(f"there is no option {unknown[0]!r}")
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     fields = {"model": model, "max_tokens": max_tokens, "messages": messages, "sampling": sampling, **rest}
+    return _made(GenerateRequest, **fields)
+
+
+def _made(kind: type[T], **fields: Any) -> T:
     try:
-        return msgspec.convert(msgspec.to_builtins(fields), GenerateRequest)
+        return msgspec.convert(msgspec.to_builtins(fields), kind)
     except (msgspec.ValidationError, ValueError, TypeError) as exc:
         raise BadInput(f"the question cannot be asked: {exc}") from exc

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import get_args
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -37,7 +36,7 @@ from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
 from gridnode.control.status_schema import NodeStatus
 from gridnode.control.swarm_routes import make_swarm_routes
-from gridnode.errors import BadInput, ErrorCode, GridError
+from gridnode.errors import ErrorCode, GridError
 
 
 def create_door(
@@ -78,23 +77,17 @@ def make_routes(control: NodeControl) -> list[BaseRoute]:
         return json_response(control.status())
 
     async def run(request: Request) -> Response:
-        wanted = decode_request(await read_body(request))
+        wanted = decode_request(await read_body(request), GenerateRequest)
         return AnswerStream(
             control.generate(wanted), encoder=EventEncoder(), closing=request.app.state.closing
         )
 
     async def embed(request: Request) -> Response:
-        try:
-            wanted = msgspec.json.decode(await read_body(request), type=EmbedRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise BadInput(f"the request cannot be used: {exc}") from exc
+        wanted = decode_request(await read_body(request), EmbedRequest)
         return json_response(await control.embed(wanted))
 
     async def score(request: Request) -> Response:
-        try:
-            wanted = msgspec.json.decode(await read_body(request), type=ScoreRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            raise BadInput(f"the request cannot be used: {exc}") from exc
+        wanted = decode_request(await read_body(request), ScoreRequest)
         return json_response(await control.score(wanted))
 
     return [

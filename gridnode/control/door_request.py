@@ -80,21 +80,21 @@ def check_request(request: GenerateRequest) -> GenerateRequest:
     return decode_fields(msgspec.to_builtins(request), GenerateRequest)
 
 
-def decode_request(body: bytes) -> GenerateRequest:
-    """Return the request that `body` holds.
+def decode_request(body: bytes, kind: type[T]) -> T:
+    """Return the request that `body` holds, in the door's own words.
 
     Raises:
         BadInput: as `decode_body`, or a field is unknown.
     """
     fields = decode_body(body, dict[str, msgspec.Raw])
-    _refuse_unknown(fields, GenerateRequest, "")
+    _refuse_unknown(fields, kind, "")
     for name, record in (("sampling", SamplingParams), ("routing", RouteWishes)):
         if name in fields:
             _refuse_unknown(decode_body(fields[name], dict[str, msgspec.Raw]), record, f"{name}.")
-    return decode_body(body, GenerateRequest)
+    return decode_body(body, kind)
 
 
-def _refuse_unknown(given: dict[str, msgspec.Raw], record: type, prefix: str) -> None:
+def _refuse_unknown(given: dict[str, msgspec.Raw], record: Any, prefix: str) -> None:
     """Refuse names that `record` lacks: a misspelt limit must not silently be no limit."""
     known = {field.name for field in dataclasses.fields(record)}
     if unknown := sorted(given.keys() - known):

@@ -11,6 +11,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from gridnode.control.answer_schema import MAX_PROMPT_CHARACTERS
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
 
 # A request is answered as a whole: who has more texts sends several, and gets the first answers sooner.
 MAX_SCORED_TEXTS = 256
@@ -32,6 +33,8 @@ class ScoreRequest:
     """With `answers`: put them right behind the text, instead of asking it by the chat template."""
 
     model: Annotated[str, Meta(max_length=512)] = ""
+    routing: RouteWishes = ANYWHERE
+    """Which nodes may compute the scores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

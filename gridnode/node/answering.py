@@ -95,8 +95,10 @@ class Answering:
     async def score(self, request: ScoreRequest) -> Scored:
         """Return how probable the texts of `request` are."""
         model, num_blocks = await self._models.resolve(request.model)
-        self._models.route(model, num_blocks)  # while there is none, nobody may have the tokenizer either
-        scorer = Scorer(self._models, model, num_blocks, await self._models.codec(model))
+        # While there is no route, nobody may have the tokenizer either.
+        self._models.route(model, num_blocks, wishes=request.routing)
+        codec = await self._models.codec(model)
+        scorer = Scorer(self._models, model, num_blocks, codec, wishes=request.routing)
         return Scored(model=model.name, scores=await scorer.score(request))
 
     async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:

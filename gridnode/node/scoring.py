@@ -10,6 +10,7 @@ import numpy as np
 
 from gridnode.control.score_schema import AnswerScore, ScoreRequest, TextScore
 from gridnode.core.ids import ModelId
+from gridnode.core.route_wishes import RouteWishes
 from gridnode.core.routing import Aim
 from gridnode.core.sampling import FloatArray
 from gridnode.engine.arrays import to_array
@@ -28,13 +29,16 @@ CHUNK_TOKENS = 256
 
 
 class Scorer:
-    """Scores texts with one model of the swarm."""
+    """Scores texts with one model of the swarm, on the nodes that `wishes` name."""
 
-    def __init__(self, models: ModelAccess, model: ModelId, num_blocks: int, codec: TextCodec) -> None:
+    def __init__(
+        self, models: ModelAccess, model: ModelId, num_blocks: int, codec: TextCodec, *, wishes: RouteWishes
+    ) -> None:
         self._models = models
         self._model = model
         self._num_blocks = num_blocks
         self._codec = codec
+        self._wishes = wishes
         self._room = asyncio.Semaphore(TEXTS_AT_ONCE)
 
     async def score(self, request: ScoreRequest) -> tuple[TextScore, ...]:
@@ -91,13 +95,17 @@ class Scorer:
         )
 
     def _too_long(self, num_tokens: int) -> TextScore | None:
-        limit = self._models.context_tokens(self._model, self._num_blocks)
+        limit = self._models.context_tokens(self._model, self._num_blocks, wishes=self._wishes)
         return _without_score(str(ContextFull(num_tokens, limit))) if num_tokens > limit else None
 
     async def _likelihoods(self, sequences: Sequence[list[int]]) -> list[FloatArray]:
         """Return the log-likelihoods of all tokens but the first of each sequence, in one session."""
         opener = self._models.opener(
-            self._model, self._num_blocks, max_tokens=max(map(len, sequences)) - 1, aim=Aim.THROUGHPUT
+            self._model,
+            self._num_blocks,
+            max_tokens=max(map(len, sequences)) - 1,
+            wishes=self._wishes,
+            aim=Aim.THROUGHPUT,
         )
 
         async def run(session: RemoteSession) -> list[FloatArray]:

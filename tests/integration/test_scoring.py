@@ -16,10 +16,12 @@ from typer.testing import CliRunner, Result
 
 from gridnode.cli.app import create_app
 from gridnode.control.score_schema import ScoreRequest, TextScore
-from gridnode.core.ids import short
+from gridnode.core.ids import short, show_peer
 from gridnode.core.models import QuantFormat
+from gridnode.core.route_wishes import RouteWishes
 from gridnode.core.spans import Span
 from gridnode.engine.text import TextCodec, load_text_codec
+from gridnode.errors import NoRoute
 from gridnode.node.restarting import restarting
 
 pytestmark = pytest.mark.swarm
@@ -80,6 +82,16 @@ def test_answers_share_the_probability(swarm: ServedSwarm, whole: Any, codec: Te
         assert [each.log_likelihood for each in one.answers] == pytest.approx(sums, abs=1e-3)
         assert sum(each.probability for each in one.answers) == pytest.approx(1.0)
         assert one.log_likelihood == max(each.log_likelihood for each in one.answers)
+
+
+def test_scores_come_from_the_nodes_that_may_compute_them(swarm: ServedSwarm) -> None:
+    others = [show_peer(node.peer_id) for node in swarm.swarm.nodes[1:]]
+    anywhere = score(swarm, texts=TEXTS)
+    for other in others:
+        assert score(swarm, texts=TEXTS, routing=RouteWishes(block=(other,))) == anywhere
+    for wishes in (RouteWishes(block=tuple(others)), RouteWishes(private=True)):
+        with pytest.raises(NoRoute, match=r"blocks 2:4 of 0:4 .* that the request allows"):
+            score(swarm, texts=TEXTS, routing=wishes)
 
 
 def test_what_has_no_score_says_why_beside_the_others(swarm: ServedSwarm) -> None:

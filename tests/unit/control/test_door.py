@@ -137,6 +137,21 @@ def test_wishes_about_the_route_reach_the_node_and_misspelt_ones_are_refused() -
     with_door(node, act)
 
 
+@pytest.mark.parametrize("path", ["run", "embed", "score"])
+def test_no_request_passes_over_a_misspelt_wish(path: str) -> None:
+    body = {"texts": ["x"]} if path != "run" else {"prompt": "x"}
+
+    async def act(http: httpx.AsyncClient) -> None:
+        url = f"/api/v1/{path}"
+        assert (await http.post(url, json=body | {"routing": {"private": True}})).status_code == 200
+        for wrong in ({"routing": {"privat": True}}, {"rooting": {"private": True}}):
+            refused = await http.post(url, json=body | wrong)
+            assert refused.status_code == 400, refused.text
+            assert "unknown field" in refused.text
+
+    with_door(FakeNode(), act)
+
+
 def test_errors_before_the_answer_have_their_status() -> None:
     errors = {
         CacheFull(900, 100): (503, "900"),
