@@ -161,7 +161,7 @@ class NoRoute(NoCapacity):
     ) -> None:
         missing = ", ".join(f"{start}:{end}" for start, end in gaps)
         # Whoever limits the peers may have reasons: nobody else is taken instead.
-        whom = " that the request allows (route, allow, private, adapter)" if is_limited else ""
+        whom = " that the request allows (route, allow, block, private, adapter)" if is_limited else ""
         super().__init__(
             f"no route for {model}: blocks {missing} of 0:{num_blocks} are served by nobody{whom}; "
             f"start a node for them with 'gridnode up --model {model} --blocks {missing.split(', ')[0]}'"

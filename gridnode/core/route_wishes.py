@@ -72,7 +72,7 @@ class RouteWishes:
         everyone = tuple(announcements)
         return replace(
             request,
-            avoid=request.avoid | _named_any(self.block, everyone),
+            blocked=_named_any(self.block, everyone),
             allowed=_named_any(self.allow, everyone) if self.allow else request.allowed,
             home=_with_ids(self.home, everyone) | {me} if self.private else request.home,
             pinned=tuple(_named_one(name, everyone) for name in self.route) or request.pinned,

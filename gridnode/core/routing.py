@@ -65,7 +65,10 @@ class RouteRequest:
     """If not empty, the adapter that every hop must host."""
 
     avoid: frozenset[PeerId] = frozenset()
-    """Peers not to use: they failed this session, or its owner does not want them."""
+    """Peers not to use, because they failed this session."""
+
+    blocked: frozenset[PeerId] = frozenset()
+    """Peers that its owner does not want."""
 
     allowed: frozenset[PeerId] | None = None
     """The only peers to use; None allows all."""
@@ -85,12 +88,14 @@ class RouteRequest:
     @property
     def is_limited(self) -> bool:
         """Whether its owner wants some peers only."""
-        return self.allowed is not None or self.home is not None or bool(self.pinned or self.adapter)
+        is_among_some = self.allowed is not None or self.home is not None
+        return is_among_some or bool(self.blocked or self.pinned or self.adapter)
 
     def allows(self, peer_id: PeerId) -> bool:
         """Return whether a peer may take part at all."""
         return (
             peer_id not in self.avoid
+            and peer_id not in self.blocked
             and (self.allowed is None or peer_id in self.allowed)
             and (not self.pinned or peer_id in self.pinned)
         )

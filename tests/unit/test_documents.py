@@ -25,7 +25,8 @@ def commands() -> list[str]:
     ]
     blocks += [inspect.cleandoc(command.help or "") for _, command in cli_reference.commands()]
     # Neither comments nor what the shell does with the output belong to the command.
-    lines = [re.split(r"\[dim\]| > ", line)[0].strip() for block in blocks for line in block.splitlines()]
+    whole = "\n".join(blocks).replace("\\\n", "")
+    lines = [re.split(r"\[dim\]| > ", line)[0].strip() for line in whole.splitlines()]
     return [line[line.index("gridnode ") :] for line in lines if re.match(r"(.* \| )?gridnode ", line)]
 
 

@@ -23,7 +23,7 @@ def test_no_wishes_limit_nothing() -> None:
 def test_nodes_are_named_by_public_name_or_beginning_of_the_id() -> None:
     assert limited(RouteWishes(allow=("Ada",))).allowed == {A}
     assert limited(RouteWishes(allow=(show_peer(B)[:8].upper(),))).allowed == {B}
-    assert limited(RouteWishes(block=("Bo",))).avoid == {B}
+    assert limited(RouteWishes(block=("Bo",))).blocked == {B}
     assert limited(RouteWishes(route=("Bo", "Ada"))).pinned == (B, A)
 
 

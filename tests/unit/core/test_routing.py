@@ -57,6 +57,7 @@ def test_links_between_hops_count() -> None:
 def test_avoided_peers_and_those_that_are_not_allowed_are_left_out() -> None:
     everyone = [peer(A, 0, 6), peer(B, 0, 6, block_s=0.002)]
     assert hops(everyone, replace(REQUEST, avoid=frozenset({A}))) == [Hop(B, Span(0, 6))]
+    assert hops(everyone, replace(REQUEST, blocked=frozenset({A}))) == [Hop(B, Span(0, 6))]
     assert hops(everyone, replace(REQUEST, allowed=frozenset({B}))) == [Hop(B, Span(0, 6))]
 
 
