@@ -45,7 +45,7 @@ async def relay(pipe: Pipe) -> None:
     running = asyncio.create_task(service.run())
     pipe.send(service.address.port)
     while await asyncio.to_thread(pipe.recv):
-        pipe.send(service.server.counters.forwarded_bytes)
+        pipe.send(service.server.counters.bytes)
     running.cancel()
     await asyncio.wait([running])
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from fake_node import HOP, STATUS, FakeHistory
 
 from gridnode.control.history import SAMPLE_S, Activity, ActivityKind, Sample, Work
+from gridnode.control.served_relay import ServedRelay
 from gridnode.control.status_schema import (
     EngineStatus,
     LinkStatus,
@@ -21,6 +22,7 @@ from gridnode.control.status_schema import (
     SessionStatus,
 )
 from gridnode.core.spans import Span, coverage, gaps
+from gridnode.net.relay_counters import RelayCounters
 
 NAMES = (
     "Ada",
@@ -186,6 +188,23 @@ def small_swarm() -> NodeStatus:
             for i in (1, 2)
         ),
         uptime_s=93_000.0,
+        served_relay=ServedRelay(
+            listen="0.0.0.0:7339",
+            has_websockets=True,
+            max_nodes=1024,
+            counters=RelayCounters(
+                udp_nodes=4,
+                websocket_nodes=1,
+                registrations=9,
+                refused_nodes_per_address=2,
+                udp_packets=80_000,
+                udp_bytes=96 * 2**20,
+                websocket_packets=900,
+                websocket_bytes=2**20,
+                dropped_node_rate=30,
+                dropped_absent=1,
+            ),
+        ),
     )
 
 

@@ -15,6 +15,8 @@ from gridnode.net.relay_limits import RelayLimits
 from gridnode.units import format_bytes, parse_bytes
 
 _DEFAULTS = RelayLimits()
+# Beside that of a node's door, which may be on the same computer.
+DEFAULT_METRICS_PORT = 7340
 
 
 def _size(name: str, default: int, help_text: str) -> typer.models.OptionInfo:
@@ -56,6 +58,15 @@ def relay(
     total_rate: Annotated[
         int, _size("--total-rate", _DEFAULTS.total_bytes_per_s, "Per second, for what all nodes send.")
     ] = _DEFAULTS.total_bytes_per_s,
+    metrics: Annotated[
+        Address | None,
+        typer.Option(
+            parser=option_reader(lambda text: parse_address(text, default_port=DEFAULT_METRICS_PORT)),
+            metavar="ADDRESS",
+            show_default=False,
+            help="Answer /metrics (for Prometheus) and /health here; who reaches it needs no key.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what it does, one JSON object a line, to stdout.")
     ] = False,
@@ -70,6 +81,7 @@ def relay(
 
       gridnode relay
       gridnode relay --listen '[::]:443' --node-rate 500KiB
+      gridnode relay --metrics 127.0.0.1
     """
     from gridnode.cli.relay_running import run_relay
 
@@ -79,4 +91,4 @@ def relay(
         node_bytes_per_s=node_rate,
         total_bytes_per_s=total_rate,
     )
-    run_relay(listen, state_dir, limits, as_json=as_json, log_level=log_level)
+    run_relay(listen, state_dir, limits, metrics=metrics, as_json=as_json, log_level=log_level)

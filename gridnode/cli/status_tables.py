@@ -9,6 +9,7 @@ from rich.text import Text
 from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine, describe_pause
+from gridnode.control.served_relay import ServedRelay, describe_losses, describe_traffic
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, RelayStatus
 
 
@@ -20,6 +21,7 @@ def status_view(status: NodeStatus) -> RenderableType:
     elif status.engine.state not in ("none", "ready"):
         parts.append(Text(describe_engine(status.engine), style="yellow"))
     parts += map(_relay, status.relays)
+    parts += _served_relay(status.served_relay) if status.served_relay else []
     return Group(*parts, *([Text("")] if status.models else []), models_view(status))
 
 
@@ -38,6 +40,16 @@ def _relay(relay: RelayStatus) -> Text:
         return Text(printable(f"relay {relay.place}: {problem}"), style="yellow")
     seen = f", sees this node at {relay.observed}" if relay.observed else ""
     return Text(printable(f"relay {relay.place}: {milliseconds(relay.rtt_s)} ms {relay.path}{seen}"))
+
+
+def _served_relay(relay: ServedRelay) -> list[Text]:
+    """Return a line about the relay that the node is for others, and one about what did not pass."""
+    by = "" if relay.has_websockets else " by UDP alone"
+    losses = describe_losses(relay.counters)
+    return [
+        Text(f"serves a relay at {relay.listen}{by}: {describe_traffic(relay.counters)}"),
+        *([Text(f"  {losses}", style="yellow")] if losses else []),
+    ]
 
 
 def _peers(status: NodeStatus) -> Table:

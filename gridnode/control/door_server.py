@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import psutil
 import uvicorn
+from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
 from gridnode.control.door import create_door
@@ -65,33 +66,45 @@ async def serve_door(
         if not (is_loopback(bound) or is_unspecified(bound)):
             sockets.append(stack.enter_context(bind_tcp(at_home(bound))))
         app = create_door(control, pages=pages, policy=policy)
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            ws="websockets-sansio",
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_ping_interval=PING_INTERVAL_S,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=MAX_GOODBYE_S,
-        )
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets), name="door")  # awaited below
-        logger.info("door open at http://%s", bound)
-        try:
-            yield bound
-        finally:
-            app.state.closing.set()
-            server.should_exit = True
-            await serving
+        async with serving(app, sockets):
+            logger.info("door open at http://%s", bound)
+            try:
+                yield bound
+            finally:
+                app.state.closing.set()
 
 
-def bind_tcp(address: Address) -> socket.socket:
+@contextlib.asynccontextmanager
+async def serving(app: Starlette, sockets: list[socket.socket]) -> AsyncIterator[None]:
+    """Answer HTTP at `sockets` with `app` inside the block; then close the connections and the sockets."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=PING_INTERVAL_S,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=MAX_GOODBYE_S,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets), name="door")  # awaited below
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def bind_tcp(address: Address, *, option: str = "--api") -> socket.socket:
     """Return a TCP socket that listens on `address`; port 0 takes a free one.
+
+    Args:
+        option: Where the address can be given, for the message.
 
     Raises:
         AddressInUse: another process holds the port.
@@ -112,7 +125,7 @@ def bind_tcp(address: Address) -> socket.socket:
         if exc.errno == errno.EADDRINUSE:
             raise AddressInUse(
                 f"TCP port {address.port} on {address.host} is held by {port_holder(address.port)}; "
-                "stop it, or choose another port with --api (port 0 takes a free one)"
+                f"stop it, or choose another port with {option} (port 0 takes a free one)"
             ) from exc
         raise BadInput(f"cannot listen on TCP {address}: {exc.strerror or exc}") from exc
     return sock

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from gridnode.control.interface import NodeControl
+from gridnode.control.relay_metrics import relay_metrics
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, ServingStatus
 
 # Each becomes a time series, and strangers choose the words: models and versions beyond these are left out.
@@ -38,6 +39,8 @@ class _StatusCollector(Collector):
         yield from _own(status)
         yield from _peers(status.peers)
         yield from _models(status)
+        if status.served_relay is not None:
+            yield from relay_metrics(status.served_relay.counters)
 
 
 def _own(status: NodeStatus) -> Iterator[Metric]:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
+from gridnode.control.served_relay import ServedRelay
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, ServingStatus
 
 
@@ -110,6 +111,8 @@ class StateReport:
     """Seconds since 1970: this state is never older than the answer."""
 
     update_period: float = 0.0
+    served_relay: ServedRelay | None = None
+    """The relay that the reporting node is for others, if it is one; Petals has no such thing."""
 
 
 def report_state(status: NodeStatus, *, now: float) -> StateReport:
@@ -133,6 +136,7 @@ def report_state(status: NodeStatus, *, now: float) -> StateReport:
             if peer.state == "unreachable"
         ),
         last_updated=now,
+        served_relay=status.served_relay,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from gridnode.control.answer_schema import HopStatus
+from gridnode.control.served_relay import ServedRelay
 
 # A year: who wants a longer pause stops the node.
 MAX_PAUSE_S = 366 * 86400.0
@@ -263,6 +264,10 @@ class NodeStatus:
     """Where other nodes reach this one; the first one is the best to tell others."""
 
     relays: tuple[RelayStatus, ...] = ()
+    """The relays that the node uses."""
+
+    served_relay: ServedRelay | None = None
+    """The relay that it is for others, if it is one."""
 
     pause: PauseStatus | None = None
     """Why it serves nothing now, if its owner or the circumstances want that."""

@@ -17,6 +17,7 @@ from gridnode.errors import GridError, ProtocolError
 from gridnode.net.endpoint import Endpoint
 from gridnode.net.handshake_limit import network_of
 from gridnode.net.quic_connection import QuicConnection, now_s
+from gridnode.net.relay_counters import RelayCounters
 from gridnode.net.relay_limits import ByteBucket, RelayLimits
 from gridnode.net.transport import Stream
 from gridnode.net.udp import Datagram, SocketAddress
@@ -43,24 +44,6 @@ _OBSERVE_INTERVAL_S = 1.0
 _QUESTION_INTERVAL_S = 0.1
 
 
-@dataclass(slots=True)
-class RelayCounters:
-    """What a relay did since it started."""
-
-    registered_nodes: int = 0
-    """Now."""
-
-    registrations: int = 0
-    refused_registrations: int = 0
-    forwarded_packets: int = 0
-    forwarded_bytes: int = 0
-    dropped_packets: int = 0
-    """Above the limits, or from strangers."""
-
-    absent_packets: int = 0
-    """To nodes that are not registered."""
-
-
 @dataclass(slots=True, eq=False)
 class _Registration:
     peer_id: PeerId
@@ -72,6 +55,11 @@ class _Registration:
     destination: SocketAddress
     """Where the node is now."""
 
+    @property
+    def is_tunnelled(self) -> bool:
+        """Whether the node is reached by WebSocket."""
+        return is_virtual(self.destination[0])
+
 
 class RelayServer:
     """Forwards packets between the nodes that are registered. It has no task of its own.
@@ -79,10 +67,11 @@ class RelayServer:
     Args:
         endpoint: Whose socket the packets come to.
         limits: How much it gives.
+        counters: Where it counts.
     """
 
-    def __init__(self, endpoint: Endpoint, limits: RelayLimits) -> None:
-        self.counters = RelayCounters()
+    def __init__(self, endpoint: Endpoint, limits: RelayLimits, counters: RelayCounters) -> None:
+        self.counters = counters
         self.limits = limits
         self._endpoint = endpoint
         self._total = ByteBucket(limits.total_bytes_per_s, now=now_s())
@@ -104,7 +93,6 @@ class RelayServer:
         assert isinstance(connection, QuicConnection), "relays speak QUIC"
         refusal = self._refusal(connection)
         if refusal:
-            self.counters.refused_registrations += 1
             logger.warning("refused %s: %s", short(connection.peer_id), refusal)
             await stream.send(encode_message(RelayRefused(text=refusal)))
             stream.finish()
@@ -117,12 +105,15 @@ class RelayServer:
             self._remove(registration)
 
     def _refusal(self, connection: QuicConnection) -> str:
+        """Return why a node cannot register, and count that; empty if it can."""
         known = self._by_tag.get(peer_tag(connection.peer_id))
         if known is None and len(self._by_tag) >= self.limits.nodes:
+            self.counters.refused_nodes += 1
             return f"this relay has its {self.limits.nodes} nodes; name another one"
         network = self._network(connection)
         is_same = known is not None and known.network == network
         if not is_same and self._per_network[network] >= self.limits.nodes_per_address:
+            self.counters.refused_nodes_per_address += 1
             return (
                 f"this relay takes {self.limits.nodes_per_address} nodes from one address; name another one"
             )
@@ -148,7 +139,7 @@ class RelayServer:
         self._by_source[registration.destination[:2]] = registration
         self._per_network[registration.network] += 1
         self.counters.registrations += 1
-        self.counters.registered_nodes = len(self._by_tag)
+        self._count_node(registration, 1)
         logger.info("%s registered from %s", short(registration.peer_id), connection.address)
         return registration
 
@@ -160,8 +151,14 @@ class RelayServer:
             del self._by_source[registration.destination[:2]]
         self._per_network[registration.network] -= 1
         self._per_network += Counter()  # forget networks without nodes
-        self.counters.registered_nodes = len(self._by_tag)
+        self._count_node(registration, -1)
         logger.info("%s left", short(registration.peer_id))
+
+    def _count_node(self, registration: _Registration, change: int) -> None:
+        if registration.is_tunnelled:
+            self.counters.websocket_nodes += change
+        else:
+            self.counters.udp_nodes += change
 
     async def _attend(self, stream: Stream, registration: _Registration) -> None:
         """Answer a node's questions, and tell it where it is seen."""
@@ -207,16 +204,27 @@ class RelayServer:
         sender = self._by_source.get(source[:2]) or self._find(source)
         now = now_s()
         size = len(packet.payload)
-        if sender is None or not (sender.bucket.take(size, now=now) and self._total.take(size, now=now)):
-            self.counters.dropped_packets += 1
+        counters = self.counters
+        if sender is None:
+            counters.dropped_stranger += 1
+            return
+        if not sender.bucket.take(size, now=now):
+            counters.dropped_node_rate += 1
+            return
+        if not self._total.take(size, now=now):
+            counters.dropped_total_rate += 1
             return
         receiver = self._by_tag.get(packet.tag)
         if receiver is None:
-            self.counters.absent_packets += 1
+            counters.dropped_absent += 1
             self._send(absent(packet.tag), sender.destination)
             return
-        self.counters.forwarded_packets += 1
-        self.counters.forwarded_bytes += size
+        if receiver.is_tunnelled:
+            counters.websocket_packets += 1
+            counters.websocket_bytes += size
+        else:
+            counters.udp_packets += 1
+            counters.udp_bytes += size
         self._send(forwarded(sender.tag, packet.payload), receiver.destination)
 
     def _send(self, data: bytes, destination: SocketAddress) -> None:
@@ -245,5 +253,7 @@ class RelayServer:
             return
         if self._by_source.get(registration.destination[:2]) is registration:
             del self._by_source[registration.destination[:2]]
+        self._count_node(registration, -1)
         registration.destination = destination
+        self._count_node(registration, 1)
         self._by_source[destination[:2]] = registration

@@ -14,6 +14,7 @@ from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
 from gridnode.net.quic_connection import RELAY_ALPN, QuicConnection
 from gridnode.net.quic_settings import QuicSettings
+from gridnode.net.relay_counters import RelayCounters
 from gridnode.net.relay_limits import RelayLimits
 from gridnode.net.relay_server import RelayServer
 from gridnode.net.tunnel import TunnelServer
@@ -30,19 +31,33 @@ SPARE_CONNECTIONS = 64
 class RelayService:
     """A relay that listens once it is made. Run it once, with `run`. Must be made in a running loop.
 
+    Args:
+        counters: Where it counts; its own if there are none.
+
     Raises:
         AddressInUse: another process holds the port.
         BadInput: this machine does not have the address.
     """
 
-    def __init__(self, identity: Identity, listen: Address, limits: RelayLimits) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        listen: Address,
+        limits: RelayLimits,
+        *,
+        counters: RelayCounters | None = None,
+    ) -> None:
         settings = replace(QuicSettings(), max_connections=limits.nodes + SPARE_CONNECTIONS)
         self._transport = QuicTransport(
             identity, listen, settings=settings, protocols=(RELAY_ALPN,), has_lanes=False
         )
-        self.server = RelayServer(self._transport.endpoint, limits)
+        self.server = RelayServer(self._transport.endpoint, limits, counters or RelayCounters())
         self._tunnels = TunnelServer(
-            identity, self._transport.endpoint, Address(listen.host, self._transport.address.port), limits
+            identity,
+            self._transport.endpoint,
+            Address(listen.host, self._transport.address.port),
+            limits,
+            self.server.counters,
         )
         self._router = PathRouter(self._transport.endpoint, identity.peer_id, server=self.server)
 

@@ -25,6 +25,7 @@ from gridnode.net.endpoint import Endpoint
 from gridnode.net.handshake_limit import network_of
 from gridnode.net.identity import Identity
 from gridnode.net.lane_tls import client_context, server_context
+from gridnode.net.relay_counters import RelayCounters
 from gridnode.net.relay_limits import RelayLimits
 from gridnode.net.udp import Datagram
 from gridnode.units import MIB
@@ -44,12 +45,19 @@ _NUMBERS = itertools.count(1)
 
 
 class Tunnel:
-    """One WebSocket as a carrier of packets; see `gridnode.net.carrier.Carrier`. Run it once, with `run`."""
+    """One WebSocket as a carrier of packets; see `gridnode.net.carrier.Carrier`. Run it once, with `run`.
 
-    def __init__(self, websocket: WebSocket, endpoint: Endpoint) -> None:
+    Args:
+        counters: Of the relay whose end it is; None at nodes.
+    """
+
+    def __init__(
+        self, websocket: WebSocket, endpoint: Endpoint, *, counters: RelayCounters | None = None
+    ) -> None:
         self.address = tunnel_address(next(_NUMBERS))
         self._websocket = websocket
         self._endpoint = endpoint
+        self._counters = counters
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._wakeup = asyncio.Event()
@@ -74,6 +82,8 @@ class Tunnel:
             if has_room and len(self._waiting) < MAX_WAITING_PACKETS:
                 self._waiting.append(data)
                 self._waiting_bytes += len(data)
+            elif self._counters is not None:
+                self._counters.dropped_slow_reader += 1
         self._wakeup.set()
 
     def doubt(self) -> None:
@@ -134,12 +144,21 @@ class TunnelServer:
 
     Args:
         bind: Where to listen on TCP.
+        counters: Count what is refused and dropped here.
     """
 
-    def __init__(self, identity: Identity, endpoint: Endpoint, bind: Address, limits: RelayLimits) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        endpoint: Endpoint,
+        bind: Address,
+        limits: RelayLimits,
+        counters: RelayCounters,
+    ) -> None:
         self._identity = identity
         self._endpoint = endpoint
         self._limits = limits
+        self._counters = counters
         self._per_network: Counter[str] = Counter()
         self._socket = _listen(bind)
 
@@ -167,19 +186,25 @@ class TunnelServer:
     async def _serve(self, websocket: ServerConnection) -> None:
         network = network_of(websocket.remote_address[0])
         request = websocket.request
-        is_full = (
-            self._per_network.total() >= self._limits.nodes
-            or self._per_network[network] >= self._limits.nodes_per_address
-        )
-        if is_full or request is None or request.path != PATH:
+        if request is None or request.path != PATH or self._is_full(network):
             await websocket.close(1008)
             return
         self._per_network[network] += 1
         try:
-            await Tunnel(websocket, self._endpoint).run()
+            await Tunnel(websocket, self._endpoint, counters=self._counters).run()
         finally:
             self._per_network[network] -= 1
             self._per_network += Counter()  # forget networks without tunnels
+
+    def _is_full(self, network: str) -> bool:
+        """Return whether no more WebSockets are taken, from anywhere or from `network`; count that."""
+        if self._per_network.total() >= self._limits.nodes:
+            self._counters.refused_nodes += 1
+            return True
+        if self._per_network[network] >= self._limits.nodes_per_address:
+            self._counters.refused_nodes_per_address += 1
+            return True
+        return False
 
 
 def _listen(bind: Address) -> socket.socket | None:

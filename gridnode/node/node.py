@@ -256,6 +256,7 @@ class Node:
             peers=self._recorder.with_last_hops(view.peers()),
             models=view.models(),
             relays=self._relaying.status(),
+            served_relay=self._relaying.served(),
             sessions=sessions,
             running_answers=self._answering.num_running,
             waiting_answers=self._answering.num_waiting,

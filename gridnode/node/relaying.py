@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
+from gridnode.control.served_relay import ServedRelay
 from gridnode.control.status_schema import RelayStatus
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
@@ -132,6 +134,17 @@ class Relaying:
                 problem=link.problem,
             )
             for link in self._own.values()
+        )
+
+    def served(self) -> ServedRelay | None:
+        """Return how the relay is that this node is for others, in the words of the door."""
+        if self._service is None:
+            return None
+        return ServedRelay(
+            listen=str(self._service.address),
+            has_websockets=self._service.has_tunnels,
+            max_nodes=self._service.server.limits.nodes,
+            counters=replace(self._service.server.counters),
         )
 
     @property

@@ -15,6 +15,8 @@ DASHBOARD = Path(__file__).parent / "gridnode.json"
 # Grafana's grid has 24 columns.
 _COLUMNS = 24
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+# A relay that runs alone tells no figures of a node.
+_SCRAPED = '{__name__=~"gridnode_info|gridnode_relay_nodes"}'
 _CHOSEN = 'instance=~"$instance"'
 
 # Row, panel, unit, kind, width, [(query, legend)]; `@` stands for the chosen nodes.
@@ -168,6 +170,54 @@ _PANELS: list[tuple[str, str, str, str, int, list[tuple[str, str]]]] = [
         12,
         [("gridnode_streams{@}", "{{instance}} streams"), ("gridnode_tasks{@}", "{{instance}} tasks")],
     ),
+    (
+        "Relays",
+        "Registered nodes",
+        "short",
+        "timeseries",
+        8,
+        [("gridnode_relay_nodes{@}", "{{instance}} {{by}}")],
+    ),
+    (
+        "Relays",
+        "Bytes forwarded per second",
+        "Bps",
+        "timeseries",
+        8,
+        [("rate(gridnode_relay_forwarded_bytes_total{@}[$__rate_interval])", "{{instance}} {{by}}")],
+    ),
+    (
+        "Relays",
+        "Packets forwarded per second",
+        "pps",
+        "timeseries",
+        8,
+        [("rate(gridnode_relay_forwarded_packets_total{@}[$__rate_interval])", "{{instance}} {{by}}")],
+    ),
+    (
+        "Relays",
+        "Packets dropped per second",
+        "pps",
+        "timeseries",
+        8,
+        [("rate(gridnode_relay_dropped_packets_total{@}[$__rate_interval])", "{{instance}} {{reason}}")],
+    ),
+    (
+        "Relays",
+        "Registrations in an hour",
+        "short",
+        "timeseries",
+        8,
+        [("increase(gridnode_relay_registrations_total{@}[1h])", "{{instance}}")],
+    ),
+    (
+        "Relays",
+        "Refused in an hour",
+        "short",
+        "timeseries",
+        8,
+        [("increase(gridnode_relay_refused_total{@}[1h])", "{{instance}} {{limit}}")],
+    ),
 ]
 _HEIGHT = 8
 
@@ -196,7 +246,7 @@ def _instances() -> dict[str, Any]:
         "label": "Node",
         "type": "query",
         "datasource": _DATASOURCE,
-        "query": {"query": "label_values(gridnode_info, instance)", "refId": "instance"},
+        "query": {"query": f"label_values({_SCRAPED}, instance)", "refId": "instance"},
         "refresh": 2,
         "includeAll": True,
         "multi": True,

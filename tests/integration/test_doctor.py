@@ -183,7 +183,7 @@ def test_a_relay_that_answers_and_one_that_is_gone(config: NodeConfig) -> None:
         assert found.state is State.OK
         assert f"the relay at {address} answers in " in found.measured
         assert "sees this computer at 127.0.0.1:" in found.measured
-        assert not relay.server.counters.registered_nodes
+        assert not relay.server.counters.nodes
         serving.cancel()
         await asyncio.wait([serving])
         gone = failure(diagnose(await examine(using)))

@@ -127,8 +127,8 @@ def test_a_relay_names_members_of_the_same_swarm_only_and_says_where_it_sees_a_n
             assert set(b.members) == {a.transport.peer_id}
             assert not c.members
             await until(lambda: link.observed == b.transport.address)
-            assert server.counters.registered_nodes == 3
-        assert server.counters.registered_nodes == 0
+            assert server.counters.nodes == server.counters.udp_nodes == 3
+        assert server.counters.nodes == 0
 
     run(main)
 
@@ -168,8 +168,8 @@ def test_a_stream_passes_a_relay_that_cannot_read_it() -> None:
             received = await echo.receive()
             assert received is not None
             assert bytes(received.body) == data
-            assert server.counters.forwarded_bytes > len(data)
-            assert server.counters.dropped_packets == 0
+            assert server.counters.udp_bytes > len(data)
+            assert server.counters.dropped == 0
 
     run(main)
 
@@ -187,11 +187,11 @@ def test_who_is_not_registered_gets_nothing_forwarded_and_reaches_nobody() -> No
                 peer.add_relay(route, kind)
             with pytest.raises(PeerLost):
                 await a.transport.dial(peer.address, peer_id=b.transport.peer_id, timeout_s=0.5)
-            assert server.counters.absent_packets
+            assert server.counters.dropped_absent
             assert not peer.paths.paths(), "the relay has said that nobody is there"
             stranger = QuicTransport(Identity.generate(), LOOPBACK)
             stranger.endpoint.send_raw(b"\x0eD" + b"t" * 8 + b"payload", tuple(address))
-            await until(lambda: server.counters.dropped_packets)
+            await until(lambda: server.counters.dropped_stranger)
             await stranger.aclose()
 
     run(main)
@@ -204,7 +204,7 @@ def test_a_relay_with_its_number_of_nodes_refuses_more_and_says_so() -> None:
             link = await b.register(address)
             assert link.route is None
             assert "has its 1 nodes" in link.problem
-            assert server.counters.refused_registrations >= 1
+            assert server.counters.refused_nodes >= 1
 
     run(main)
 
@@ -263,7 +263,7 @@ def test_what_a_node_sends_above_its_rate_is_dropped_and_the_rest_arrives() -> N
             received = await (await far.accept_stream()).receive()
             assert received is not None
             assert len(received.body) == len(data)
-            assert server.counters.dropped_packets
+            assert server.counters.dropped_node_rate == server.counters.dropped > 0
 
     run(main)
 
@@ -271,7 +271,7 @@ def test_what_a_node_sends_above_its_rate_is_dropped_and_the_rest_arrives() -> N
 def test_strangers_get_few_websockets_and_only_where_relays_have_them() -> None:
     async def main() -> None:
         limits = RelayLimits(nodes_per_address=2)
-        async with relaying(limits) as (_, address):
+        async with relaying(limits) as (server, address):
 
             async def is_open(path: str) -> bool:
                 websocket = await connect(
@@ -288,6 +288,7 @@ def test_strangers_get_few_websockets_and_only_where_relays_have_them() -> None:
             opened: list[ClientConnection] = []
             assert not await is_open("/")
             assert [await is_open("/relay") for _ in range(3)] == [True, True, False]
+            assert server.counters.refused_nodes_per_address == 1
             for noise in (b"\xff\xff", "text"):
                 await opened[1].send(noise)
                 await opened[1].wait_closed()
@@ -320,6 +321,11 @@ def test_a_node_is_a_relay_for_others_beside_its_work(tmp_path: Path) -> None:
         async with running(*configs) as nodes:
             await until(lambda: all(len(node.status().peers) == 2 for node in nodes))
             assert {relay.path for node in nodes for relay in node.status().relays} == {"relay"}
+            served, none = (node.status().served_relay for node in nodes)
+            assert none is None
+            assert served is not None
+            assert (served.listen, served.counters.udp_nodes) == (str(place), 2)
+            assert served.counters.udp_packets, "they met through it"
 
     run(main)
 
@@ -337,7 +343,7 @@ def test_nobody_takes_the_place_of_a_relay_whose_id_is_known() -> None:
 
 def test_where_udp_is_blocked_packets_go_through_a_websocket(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
-        async with relaying() as (_, address), clients(2) as (a, b):
+        async with relaying() as (server, address), clients(2) as (a, b):
             await b.register(address)
             monkeypatch.setattr("gridnode.net.relay_link.UDP_TIMEOUT_S", 0.1)
             a.lose_udp()
@@ -354,6 +360,11 @@ def test_where_udp_is_blocked_packets_go_through_a_websocket(monkeypatch: pytest
             received = await (await far.accept_stream()).receive()
             assert received is not None
             assert len(received.body) == len(data)
+            counters = server.counters
+            assert (counters.udp_nodes, counters.websocket_nodes) == (1, 1)
+            assert counters.udp_bytes > len(data)
+            assert 0 < counters.websocket_bytes < len(data), "answers only"
+        assert counters.nodes == 0
 
     run(main)
 
@@ -402,7 +413,7 @@ def test_nodes_that_know_only_a_relay_form_a_swarm_answer_and_find_the_direct_wa
                     ),
                     timeout_s=START_TIMEOUT_S,
                 )
-                assert server.counters.forwarded_packets
+                assert server.counters.packets
                 answer = await ask(nodes[0], [1, 2, 3], max_tokens=4)
                 assert len(answer.token_ids) == 4
                 await until(
@@ -448,15 +459,13 @@ def test_a_swarm_meets_at_the_nearest_relays_replaces_those_that_die_and_outlive
                 }
 
             def used() -> list[Address]:
-                return [
-                    address for address, (server, _) in relays.items() if server.counters.registered_nodes
-                ]
+                return [address for address, (server, _) in relays.items() if server.counters.nodes]
 
             def is_complete(node: Node) -> bool:
                 return sum(peer.path != "none" for peer in node.status().peers) == len(nodes)
 
             await until(lambda: all(map(is_complete, nodes)))
-            await until(lambda: [each[0].counters.registered_nodes for each in relays.values()].count(3) == 3)
+            await until(lambda: [each[0].counters.nodes for each in relays.values()].count(3) == 3)
             assert len(used()) == 3, "all nodes chose the same three of five"
             await until(lambda: all(len(homes(node)) >= 2 and homes(node) <= set(used()) for node in nodes))
             first = used()[0]

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gridnode.control.interface import NodeControl
+from gridnode.control.served_relay import describe_losses
 from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode_web.coverage import cover
 from gridnode_web.rendering import page
@@ -51,6 +52,7 @@ async def _present(request: Request, control: NodeControl, status: NodeStatus, p
         failovers=await control.history.activity(limit=200, peer_id=peer.peer_id, kind="failover"),
         links=sorted(links, key=lambda link: link[1]),
         recent=recent,
+        relay_losses=describe_losses(status.served_relay.counters) if status.served_relay else "",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from fake_node import STATUS
+from fake_swarm import small_swarm
 from rich.console import Console
 
 from gridnode.cli.status_tables import status_view
@@ -39,6 +40,16 @@ def test_a_route_tells_the_speed_to_expect(speed: float, told: str) -> None:
 def test_a_node_that_loads_says_how_far_it_is() -> None:
     loading = EngineStatus(state="loading", loaded_blocks=3, wanted_blocks=10)
     assert "3 of 10" in shown(replace(STATUS, engine=loading))
+
+
+def test_a_relay_beside_the_node_says_what_passed_and_what_did_not() -> None:
+    text = shown(replace(STATUS, served_relay=small_swarm().served_relay), width=200)
+    assert (
+        "serves a relay at 0.0.0.0:7339: 5 nodes (1 by WebSocket), 80900 packets and 97.0 MiB forwarded"
+        in text
+    )
+    assert "31 packets dropped: 30 above the rate of one node, 1 to nodes that are not there;" in text
+    assert "serves a relay" not in shown(STATUS)
 
 
 def test_a_swarm_without_a_model_says_how_to_serve_one() -> None:

@@ -42,6 +42,16 @@ def test_own_figures_are_told() -> None:
     assert value(found["gridnode_sessions"]) == 2
 
 
+def test_a_relay_beside_a_node_is_told_and_none_is_not() -> None:
+    found = samples(small_swarm())
+    assert value(found["gridnode_relay_nodes"], by="websocket") == 1
+    assert value(found["gridnode_relay_forwarded_bytes_total"], by="udp") == 96 * 2**20
+    assert value(found["gridnode_relay_dropped_packets_total"], reason="node_rate") == 30
+    assert value(found["gridnode_relay_refused_total"], limit="nodes_per_address") == 2
+    assert value(found["gridnode_relay_registrations_total"]) == 9
+    assert "gridnode_relay_nodes" not in samples(STATUS)
+
+
 def test_percentiles_need_one_link_only() -> None:
     status = small_swarm()
     found = samples(replace(status, peers=status.peers[:2]))

@@ -26,6 +26,12 @@ def test_contributors_count_blocks_of_online_nodes_the_most_first() -> None:
     assert "Hedy" not in top  # she is leaving
 
 
+def test_a_relay_beside_the_node_is_told_with_its_counters() -> None:
+    told = msgspec.to_builtins(report_state(small_swarm(), now=0.0))["served_relay"]
+    assert told["max_nodes"] == 1024
+    assert (told["counters"]["websocket_nodes"], told["counters"]["dropped_node_rate"]) == (1, 30)
+
+
 def test_rows_carry_what_petals_told() -> None:
     link = LinkStatus(peer_id="b" * 52, rtt_s=0.01)
     server = replace(peer(0, 0, 20, model="org/tiny", num_blocks=80), links=(link,))

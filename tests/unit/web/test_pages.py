@@ -47,6 +47,15 @@ def test_pages_trust_nothing_but_their_node(path: str) -> None:
     assert set(re.findall(r'(?:src|href)="(https?://[^"]*)', answer.text)) <= {"https://example.org/lab"}
 
 
+def test_a_node_that_is_a_relay_says_on_its_page_what_passes() -> None:
+    node = FakeNode(current=small_swarm())
+    html = get(node, f"/node/{node.current.short}").text
+    assert "Relay for others" in html
+    for part in ("5 of 1,024", "4 by UDP, 1 by WebSocket", "30 above the rate of one node"):
+        assert part in html
+    assert "Relay for others" not in get(node, f"/node/{node.current.peers[1].short}").text
+
+
 @pytest.mark.parametrize("path", [*PAGES, "/node/{peer}"])
 def test_what_strangers_wrote_is_text(path: str) -> None:
     node = lively(hostile_swarm())
