@@ -41,6 +41,7 @@ from gridnode.wire.messages import (
 )
 from gridnode.wire.relay_messages import (
     FindMembers,
+    Guess,
     Members,
     Observed,
     PathOffer,
@@ -131,8 +132,9 @@ SAMPLES: list[tuple[Message | RelayMessage, bytes]] = [
     (Observed(address=Address("192.0.2.7", 7338)), b""),
     (FindMembers(), b""),
     (Members(peers=(PEER,)), b""),
-    (PathOffer(secret=b"s" * 16, own=(Address("192.0.2.7", 7338),), observed=()), b""),
+    (PathOffer(secret=b"s" * 16, own=(Address("192.0.2.7", 7338),), observed=(), guesses=True), b""),
     (Punch(), b""),
+    (Guess(), b""),
 ]
 
 

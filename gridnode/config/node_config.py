@@ -89,6 +89,10 @@ class NodeConfig:
     )
     """Where to be a relay for others too, by UDP and TCP: for computers with a public address."""
 
+    guess_ports: bool = field(default=False, metadata=key("swarm"))
+    """Whether to find ways past symmetric routers by chance: up to 2000 probes to random ports of a peer
+    that allows it, too. Networks may take that for an attack."""
+
     listen: Address = field(default=DEFAULT_LISTEN, metadata=key("swarm"))
     """Where other nodes reach this one (UDP, QUIC): on all networks, or at one address; `[::]` takes
     IPv6 too, port 0 a free one."""

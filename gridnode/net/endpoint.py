@@ -31,7 +31,7 @@ logger = logging.getLogger("gridnode.net.endpoint")
 
 CONNECTION_ID_BYTES = 8
 _LONG_HEADER = 0x80
-_QUIC_BIT = 0x40
+QUIC_BIT = 0x40
 # Long headers (RFC 9000, 17.2): first byte, version, length of the connection id, connection id.
 _ID_OFFSET = 6
 _VERSION = QuicProtocolVersion.VERSION_1.to_bytes(4, "big")
@@ -236,9 +236,9 @@ class Endpoint:
         if not data:
             return
         first = data[0]
-        if not first & _QUIC_BIT:
+        if not first & QUIC_BIT:
             # Bit 0x80 without 0x40 is neither ours nor QUIC.
-            if self.on_raw is not None and first < _QUIC_BIT:
+            if self.on_raw is not None and first < QUIC_BIT:
                 self.on_raw(data, source)
             return
         if first & _LONG_HEADER:

@@ -191,6 +191,11 @@ class PeerPaths:
         self._round_ends_at = now + ROUND_S
         self._planned = [plan for plan in self._planned if plan[1] in self._paths]
 
+    def guess(self) -> bytes:
+        """Return a probe to send anywhere: not its answer counts, but the probe that the peer sends then."""
+        assert self._peer_secret is not None, "an offer comes first"
+        return make_probe(is_answer=False, tag=self._tag, number=0, secret=self._peer_secret)
+
     def prove_relays(self, *, now: float) -> None:
         """Probe every way through a relay."""
         for path in self._paths.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -10,12 +11,13 @@ from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
 from gridnode.core.relays import virtual_address
 from gridnode.net.carrier import PathKind
-from gridnode.net.endpoint import Endpoint
+from gridnode.net.endpoint import QUIC_BIT, Endpoint
+from gridnode.net.guess_sockets import GuessedRoute, GuessSockets
 from gridnode.net.paths import Path, PeerPaths, Sending
 from gridnode.net.quic_connection import now_s
 from gridnode.net.timer import LazyTimer
 from gridnode.net.udp import Datagram, SocketAddress
-from gridnode.wire.relay_packets import SECRET_BYTES, Probe, forward
+from gridnode.wire.relay_packets import PROBE_BYTE, SECRET_BYTES, Probe, forward, parse_probe
 
 
 class DirectRoute(NamedTuple):
@@ -62,11 +64,13 @@ class VirtualPeer:
         self._timer = LazyTimer(self._timer_fired)
         self._relays: set[PeerId] = set()
         self._own_hosts: frozenset[str] = frozenset()
+        self._guess_sockets: GuessSockets | None = None
         endpoint.carry(self.address, self)
 
     def close(self) -> None:
         """Carry nothing any more."""
         self._timer.cancel()
+        self._close_guess_sockets()
         self._endpoint.drop(self.address)
 
     # --- Carrier ---
@@ -86,7 +90,7 @@ class VirtualPeer:
         route = path.route
         if isinstance(route, RelayRoute):
             return self._endpoint.real_address(route.destination)
-        assert isinstance(route, DirectRoute)
+        assert isinstance(route, DirectRoute | GuessedRoute)
         return self._endpoint.real_address(route.address)
 
     def send(self, datagrams: list[Datagram]) -> None:
@@ -97,6 +101,8 @@ class VirtualPeer:
                 outgoing += [(forward(self.tag, data), route.destination) for data, _ in datagrams]
             elif isinstance(route, DirectRoute):
                 outgoing += [(data, route.address) for data, _ in datagrams]
+            elif isinstance(route, GuessedRoute) and self._guess_sockets is not None:
+                self._guess_sockets.send([(data, route.address) for data, _ in datagrams], route)
         if outgoing:
             self._endpoint.send(outgoing)
         self._set_timer()
@@ -127,7 +133,7 @@ class VirtualPeer:
         else:
             self.remove(route)
 
-    def remove(self, route: RelayRoute | DirectRoute) -> None:
+    def remove(self, route: RelayRoute | DirectRoute | GuessedRoute) -> None:
         """Forget a way."""
         if self.paths.remove(route):
             self._changed()
@@ -156,7 +162,7 @@ class VirtualPeer:
         return routes
 
     def receive_probe(
-        self, probe: Probe, route: DirectRoute | RelayRoute, kind: PathKind | None = None
+        self, probe: Probe, route: DirectRoute | RelayRoute | GuessedRoute, kind: PathKind | None = None
     ) -> None:
         """Take a probe that came by `route`."""
         if kind is None:
@@ -168,6 +174,70 @@ class VirtualPeer:
         host = self._endpoint.real_address(address).host
         is_direct = host in self._own_hosts or not self._is_translated()
         return PathKind.DIRECT if is_direct else PathKind.PUNCHED
+
+    # --- ways found by chance ---
+
+    def expect_guesses(self, source: SocketAddress, *, hops: int | None) -> asyncio.Event:
+        """Let our router open many ports for probes from `source`; return the event that the first one sets.
+
+        Args:
+            hops: Routers that the packets which do this may pass; None is no limit.
+        """
+        self._close_guess_sockets()
+        self._guess_sockets = GuessSockets(
+            self._endpoint.address.host,
+            source,
+            is_proof=self._is_proof,
+            on_packet=self._guess_received,
+            on_batch=lambda: self._endpoint.receive((), self.address),
+        )
+        self._guess_sockets.open(hops=hops)
+        return self._guess_sockets.found
+
+    def end_guesses(self) -> None:
+        """Close the sockets of `expect_guesses`, unless one of them was found."""
+        if self._guess_sockets is not None and self._guess_sockets.kept is None:
+            self._close_guess_sockets()
+
+    def guess(self, host: SocketAddress, ports: Collection[int]) -> None:
+        """Send a probe to each of `ports` of a host, most of which lead nowhere."""
+        data = self.paths.guess()
+        self._endpoint.send([(data, (host[0], port, *host[2:])) for port in ports])
+
+    def _is_proof(self, data: bytes) -> bool:
+        """Return whether a packet can only come from the peer."""
+        probe = parse_probe(data) if data[0] == PROBE_BYTE else None
+        return probe is not None and probe.tag == self.tag and probe.is_made_with(self.paths.secret)
+
+    def _guess_received(self, data: bytes, route: GuessedRoute) -> None:
+        """Take a packet that came to the socket that was found."""
+        if data[0] & QUIC_BIT:
+            self._endpoint.receive_one(data, self.address)
+        elif data[0] == PROBE_BYTE and (probe := parse_probe(data)) is not None:
+            is_new = not self._knows(route)
+            self.receive_probe(probe, route, PathKind.PUNCHED)
+            if is_new and self._knows(route):
+                self.paths.begin_round([route], now=now_s())  # one lost probe must not lose the way
+                self._timer_fired()
+
+    def _knows(self, route: GuessedRoute) -> bool:
+        return any(path.route == route for path in self.paths.paths())
+
+    def _tidy_guesses(self) -> None:
+        """Close the socket that was found when packets go a better way, or that way was given up."""
+        kept = self._guess_sockets.kept if self._guess_sockets else None
+        if kept is None:
+            return
+        active = self.paths.active
+        if self.paths.has_direct and active is not None and active.route != kept:
+            self.paths.remove(kept)
+        if not self._knows(kept):
+            self._close_guess_sockets()
+
+    def _close_guess_sockets(self) -> None:
+        if self._guess_sockets is not None:
+            self._guess_sockets.close()
+            self._guess_sockets = None
 
     def _present(self) -> Path | None:
         return self.paths.active or next((path for path in self.paths.paths() if path.is_relayed), None)
@@ -189,6 +259,7 @@ class VirtualPeer:
         elif self.paths.is_in_doubt and not was_in_doubt:
             for connection in self._endpoint.connections_to(self.address):
                 connection.hurry()
+        self._tidy_guesses()
         self._set_timer()
 
     def _changed(self) -> None:
@@ -202,6 +273,8 @@ class VirtualPeer:
             self._endpoint.send_raw(forward(self.tag, sending.data), route.destination)
         elif isinstance(route, DirectRoute):
             self._endpoint.send_raw(sending.data, route.address, hops=sending.hops)
+        elif isinstance(route, GuessedRoute) and self._guess_sockets is not None:
+            self._guess_sockets.send([(sending.data, route.address)], route)
 
     def _set_timer(self) -> None:
         due = self.paths.next_deadline()

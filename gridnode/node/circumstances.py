@@ -1,4 +1,4 @@
-"""Looking at how the computer is: who uses it, what powers it, how hot it is."""
+"""Looking at how the computer is: who uses it, what powers it, how hot it is, and its network."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ def look(terms: Terms) -> Circumstances:
         on_battery=_on_battery() if terms.on_mains else None,
         celsius=_celsius() if terms.below_celsius is not None else None,
     )
+
+
+def is_metered() -> bool:
+    """Return whether the network may cost by the byte, as far as NetworkManager knows. May take a second."""
+    bus, path = "org.freedesktop.NetworkManager", "/org/freedesktop/NetworkManager"
+    return metered_by_networkmanager(_output("busctl", "get-property", bus, path, bus, "Metered"))
+
+
+def metered_by_networkmanager(text: str) -> bool:
+    """Return whether a property of the type NMMetered says yes (1) or probably (3), as of phones. Pure."""
+    return text.split() in (["u", "1"], ["u", "3"])
 
 
 def _on_battery() -> bool | None:

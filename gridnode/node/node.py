@@ -97,6 +97,7 @@ class Node:
             swarm=config.swarm,
             tags=lambda: self._admission.opaque_ids("relay"),
             view=lambda: self.swarm,
+            guess_ports=config.guess_ports,
             on_homes=lambda: self._membership.announce(),
             on_change=self._note_change,
         )

@@ -5,18 +5,27 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from gridnode.core.addresses import Address
 from gridnode.core.announcements import MAX_ADDRESSES
 from gridnode.errors import BadInput, ProtocolError
 from gridnode.net.endpoint import Endpoint
+from gridnode.net.guess_sockets import GUESSED_PORTS
 from gridnode.net.paths import ROUND_S
 from gridnode.net.transport import Stream
 from gridnode.net.udp import SocketAddress
 from gridnode.net.virtual_peer import VirtualPeer
+from gridnode.node.port_guessing import (
+    MAX_ROUNDS,
+    PAUSE_S,
+    PortGuessing,
+    changing_host,
+    guessing_address,
+)
 from gridnode.wire.codec import encode_message
-from gridnode.wire.relay_messages import PathOffer, Punch, decode_relay_message
+from gridnode.wire.relay_messages import Guess, PathOffer, Punch, decode_relay_message
 
 logger = logging.getLogger("gridnode.node.paths")
 
@@ -33,6 +42,7 @@ class PathTalk:
         own: Returns the addresses of this computer.
         observed: Returns where relays see it.
         changed: Returns the event that the next change of these, or of ways, sets.
+        guessing: The guesses of this node, one at a time for all peers.
     """
 
     def __init__(
@@ -43,16 +53,22 @@ class PathTalk:
         own: Callable[[], Sequence[Address]],
         observed: Callable[[], Sequence[Address]],
         changed: Callable[[], asyncio.Event],
+        guessing: PortGuessing,
     ) -> None:
         self._peer = peer
         self._endpoint = endpoint
         self._own = own
         self._observed = observed
         self._changed = changed
+        self._guessing = guessing
         self._offer: PathOffer | None = None
         self._heard = asyncio.Event()
         self._followed_at = -ROUND_S
         self._leads = False
+        self._guessed_at = -PAUSE_S
+        self._guessed_for: tuple[object, ...] = ()
+        self._guess_rounds = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def lead(self, stream: Stream) -> None:
         """Exchange offers and decide when to try, while the stream lasts: the part of who dialled.
@@ -61,16 +77,7 @@ class PathTalk:
             GridError: the stream broke.
         """
         self._leads = True
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._tell(stream), name="offers"),
-                group.create_task(self._decide(stream), name="punch"),
-            ]
-            try:
-                await self._listen(stream)
-            finally:
-                for task in tasks:
-                    task.cancel()
+        await self._talk(stream)
 
     async def follow(self, stream: Stream, offer: PathOffer) -> None:
         """Exchange offers, and try when the other side says so, while the stream lasts.
@@ -79,12 +86,24 @@ class PathTalk:
             GridError: the stream broke.
         """
         self._take(offer)
-        async with asyncio.TaskGroup() as group:
-            telling = group.create_task(self._tell(stream), name="offers")
+        await self._talk(stream)
+
+    async def _talk(self, stream: Stream) -> None:
+        async with asyncio.TaskGroup() as self._group:
+            self._start(self._tell(stream), "offers")
+            if self._leads:
+                self._start(self._decide(stream), "punch")
             try:
                 await self._listen(stream)
             finally:
-                telling.cancel()
+                for task in self._tasks:
+                    task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do `work` while the stream lasts."""
+        task = self._group.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _listen(self, stream: Stream) -> None:
         while (frame := await stream.receive()) is not None:
@@ -93,6 +112,8 @@ class PathTalk:
                 self._take(message)
             elif isinstance(message, Punch):
                 await self._punched(stream)
+            elif isinstance(message, Guess):
+                self._asked_to_guess()
             else:
                 raise ProtocolError(f"{type(message).__name__} came among offers of paths")
         stream.finish()
@@ -106,6 +127,46 @@ class PathTalk:
         self._peer.punch(self._addresses())
         if not self._leads:
             await stream.send(encode_message(Punch()))
+            self._start(self._end_round(stream), "round")
+
+    async def _end_round(self, stream: Stream) -> None:
+        """Wait until a round of probes is over; then let the peer guess, if that may help."""
+        await asyncio.sleep(ROUND_S)
+        now = asyncio.get_running_loop().time()
+        if (facts := self._facts()) != self._guessed_for:
+            self._guessed_for, self._guess_rounds = facts, 0
+        source = self._guessing_source()
+        is_time = now >= self._guessed_at + PAUSE_S and self._guess_rounds < MAX_ROUNDS
+        if self._peer.paths.has_direct or source is None or not is_time:
+            return
+        self._guessed_at = now
+        self._guess_rounds += 1
+        await self._guessing.be_guessed(
+            self._peer,
+            source,
+            is_first=self._guess_rounds == 1,
+            ask=lambda: stream.send(encode_message(Guess())),
+        )
+
+    def _guessing_source(self) -> SocketAddress | None:
+        """Return where guesses of the peer would come from; None if it may not or need not guess."""
+        assert self._offer is not None
+        if not (self._guessing.is_allowed and self._offer.guesses):
+            return None
+        source = guessing_address(self._observed(), self._offer.observed)
+        return next(iter(self._reachable([source])), None) if source else None
+
+    def _asked_to_guess(self) -> None:
+        """Guess because the peer says so, unless that has just been, or cannot help."""
+        now = asyncio.get_running_loop().time()
+        if self._offer is None or not self._guessing.is_allowed or now < self._guessed_at + PAUSE_S:
+            return
+        host = changing_host(self._offer.observed)
+        if host is None or changing_host(self._observed()) is not None:
+            return
+        for destination in self._reachable([Address(host, GUESSED_PORTS.start)]):
+            self._guessed_at = now
+            self._start(self._guessing.guess(self._peer, destination), "guess")
 
     def _take(self, offer: PathOffer) -> None:
         self._offer = offer
@@ -120,6 +181,7 @@ class PathTalk:
                 secret=self._peer.paths.secret,
                 own=tuple(self._own())[:MAX_ADDRESSES],
                 observed=tuple(self._observed())[:MAX_ADDRESSES],
+                guesses=self._guessing.is_allowed,
             )
             if offer != told:
                 told = offer
@@ -144,7 +206,7 @@ class PathTalk:
                 # before ours come: no router meets a packet that it does not know.
                 self._peer.open_to(self._addresses())
                 await stream.send(encode_message(Punch()))
-                await asyncio.sleep(ROUND_S)
+                await self._end_round(stream)
                 retry_at = now() + (LATER_RETRY_S if rounds else RETRY_S)
                 continue
             await self._wait(changed, None if tried is None else retry_at)

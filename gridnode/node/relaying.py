@@ -25,6 +25,7 @@ from gridnode.net.transport import Connection, Stream
 from gridnode.net.virtual_peer import RelayRoute, VirtualPeer
 from gridnode.node.links import Links
 from gridnode.node.path_talk import PathTalk
+from gridnode.node.port_guessing import PortGuessing
 from gridnode.wire.frames import Frame
 from gridnode.wire.relay_messages import PathOffer, decode_relay_message
 
@@ -47,6 +48,7 @@ class Relaying:
         swarm: Name of the swarm, whose nodes choose the same relays of many; relays do not learn it.
         tags: Returns what the swarm is called before relays, newest first.
         view: Returns the swarm as this node sees it.
+        guess_ports: Whether the user allows guesses, see `gridnode.node.port_guessing`.
         on_homes: Called when the home relays have changed.
         on_change: Called when the way to some peer has changed.
     """
@@ -61,6 +63,7 @@ class Relaying:
         swarm: str,
         tags: Callable[[], tuple[str, ...]],
         view: Callable[[], SwarmState],
+        guess_ports: bool,
         on_homes: Callable[[], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -72,6 +75,7 @@ class Relaying:
         self._service: RelayService | None = None
         self._tags = tags
         self._view = view
+        self._guessing = PortGuessing(is_allowed=guess_ports)
         self._on_homes = on_homes
         self._on_change = on_change
         self._own: dict[Relay, RelayLink] = {}
@@ -302,6 +306,7 @@ class Relaying:
             own=lambda: self.own_addresses,
             observed=lambda: self.observed,
             changed=lambda: self._changed,
+            guessing=self._guessing,
         )
 
 

@@ -37,6 +37,7 @@ class RelayMessageType(IntEnum):
     OBSERVED = 0x45
     PATH_OFFER = 0x48
     PUNCH = 0x49
+    GUESS = 0x4A
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,9 @@ class PathOffer(TypedMessage):
     observed: Annotated[tuple[Address, ...], Meta(max_length=MAX_ADDRESSES)]
     """Where relays see it."""
 
+    guesses: bool = False
+    """Whether the sender's user lets it guess at ports, and be guessed at."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Punch(TypedMessage):
@@ -111,10 +115,19 @@ class Punch(TypedMessage):
     type: ClassVar[int] = RelayMessageType.PUNCH
 
 
-RelayMessage = Register | Registered | RelayRefused | Observed | FindMembers | Members | PathOffer | Punch
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guess(TypedMessage):
+    """Asks to send probes to random ports of the sender's router: many are open for the receiver now."""
+
+    type: ClassVar[int] = RelayMessageType.GUESS
+
+
+RelayMessage = (
+    Register | Registered | RelayRefused | Observed | FindMembers | Members | PathOffer | Punch | Guess
+)
 
 _CODEC: MessageCodec[RelayMessage] = MessageCodec(
-    (Register, Registered, RelayRefused, Observed, FindMembers, Members, PathOffer, Punch)
+    (Register, Registered, RelayRefused, Observed, FindMembers, Members, PathOffer, Punch, Guess)
 )
 
 decode_relay_message = _CODEC.decode

@@ -10,7 +10,7 @@ import pytest
 
 from gridnode.core.hours import parse_hours
 from gridnode.core.politeness import Terms
-from gridnode.node.circumstances import idle_by_ioreg, idle_by_logind, look
+from gridnode.node.circumstances import idle_by_ioreg, idle_by_logind, look, metered_by_networkmanager
 
 EVERYTHING = Terms(hours=(parse_hours("0-24"),), idle_s=60.0, on_mains=True, below_celsius=90.0)
 Sensor = namedtuple("Sensor", "label current high critical")
@@ -36,6 +36,14 @@ def test_the_idle_time_of_macos() -> None:
     text = '  | |   "HIDIdleTime" = 2500000000\n  | |   "HIDIdleTimeDelta" = 7\n'
     assert idle_by_ioreg(text) == 2.5
     assert idle_by_ioreg("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_metered"),
+    [("u 0\n", False), ("u 1\n", True), ("u 2\n", False), ("u 3\n", True), ("u 4\n", False), ("", False)],
+)
+def test_networkmanager_knows_metered_networks(text: str, is_metered: bool) -> None:
+    assert metered_by_networkmanager(text) is is_metered
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from gridnode.wire.messages import MessageType
 from gridnode.wire.relay_messages import (
     MAX_MEMBERS,
     FindMembers,
+    Guess,
     Members,
     Observed,
     PathOffer,
@@ -31,8 +32,9 @@ SAMPLES: list[RelayMessage] = [
     Observed(address=ADDRESS),
     FindMembers(),
     Members(peers=(PeerId(bytes(PEER_ID_BYTES)),)),
-    PathOffer(secret=bytes(16), own=(ADDRESS,), observed=()),
+    PathOffer(secret=bytes(16), own=(ADDRESS,), observed=(), guesses=True),
     Punch(),
+    Guess(),
 ]
 
 
