@@ -116,6 +116,14 @@ def shown(seconds: float | None) -> str:
     return f"{seconds:5.2f} s" if seconds is not None else "      -"
 
 
+def row(one: Nat, other: Nat, answers: bool, found: dict[str, Any]) -> str:
+    routers = "answering" if answers else "silent"
+    return (
+        f"{one:<10} {other:<10} {routers:<10} {found['first_path']:<8} {found['path']:<8} "
+        f"{shown(found['linked_s'])} {shown(found['first_token_s'])} {shown(found['direct_s'])}"
+    )
+
+
 def test_every_pair_of_routers_answers_by_the_best_way_there_is(
     internet: Internet, servers: dict[str, RunningNode], tmp_path: Path
 ) -> None:
@@ -127,11 +135,7 @@ def test_every_pair_of_routers_answers_by_the_best_way_there_is(
                 for role, nat in (("ask", one), ("serve", other))
             ]
             found = ask(internet, names[0], servers[names[1]], tmp_path / f"{answers}{one}{other}")
-            routers = "answering" if answers else "silent"
-            lines.append(
-                f"{one:<10} {other:<10} {routers:<10} {found['first_path']:<8} {found['path']:<8} "
-                f"{shown(found['linked_s'])} {shown(found['first_token_s'])} {shown(found['direct_s'])}"
-            )
+            lines.append(row(one, other, answers, found))
             print(lines[-1], flush=True)
             if found["path"] not in expected(one, other):
                 wrong.append(lines[-1])
@@ -143,31 +147,29 @@ def test_every_pair_of_routers_answers_by_the_best_way_there_is(
 def test_where_both_allow_it_a_port_of_a_symmetric_router_is_guessed(
     internet: Internet, servers: dict[str, RunningNode], tmp_path: Path
 ) -> None:
-    lines, wrong = [], []
-    for answers, (one, other) in itertools.product((False, True), itertools.product(GUESSED, GUESSED)):
-        if one is other is Nat.EASY:
-            continue
-        asking, serving = (site_name(role, nat, answers) for role, nat in (("ask", one), ("serve", other)))
-        server = servers[serving]
-        told = len(server.log())
-        found = ask(
-            internet,
-            asking,
-            server,
-            tmp_path / f"{answers}{one}{other}",
-            "--guess-ports",
-            patience_s=GUESSING_S,
-        )
-        guesses = re.findall(r"found .* with (\d+) guesses in ([\d.]+) s", found["log"] + server.log()[told:])
-        routers = "answering" if answers else "silent"
-        lines.append(
-            f"{one:<10} {other:<10} {routers:<10} {found['first_path']:<8} {found['path']:<8} "
-            f"{shown(found['linked_s'])} {shown(found['first_token_s'])} {shown(found['direct_s'])} {guesses}"
-        )
-        print(lines[-1], flush=True)
-        if found["path"] != ("relay" if one is other else "punched"):
-            wrong.append(lines[-1])
+    wrong = []
+    for answers, (one, other) in itertools.product((False, True), itertools.permutations(GUESSED)):
+        server = servers[site_name("serve", other, answers)]
+        before = len(server.log())
+        directory = tmp_path / f"{answers}{one}{other}"
+        asking = site_name("ask", one, answers)
+        found = ask(internet, asking, server, directory, "--guess-ports", patience_s=GUESSING_S)
+        logs = found["log"] + server.log()[before:]
+        guesses = re.findall(r"found a port .* with \d+ guesses in [\d.]+ s", logs)
+        print(row(one, other, answers, found), *guesses, flush=True)
+        if found["path"] != "punched":
+            wrong.append((row(one, other, answers, found), logs))
     assert not wrong
+
+
+def test_two_symmetric_routers_stay_at_the_relay_whatever_users_allow(
+    internet: Internet, servers: dict[str, RunningNode], tmp_path: Path
+) -> None:
+    asking, serving = (site_name(role, Nat.SYMMETRIC, False) for role in ("ask", "serve"))
+    found = ask(internet, asking, servers[serving], tmp_path, "--guess-ports", patience_s=PATIENCE_S)
+    print(row(Nat.SYMMETRIC, Nat.SYMMETRIC, False, found))
+    assert found["path"] == "relay"
+    assert "guess" not in found["log"]
 
 
 def test_where_udp_is_blocked_the_answer_comes_by_a_websocket(
