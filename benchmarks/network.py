@@ -223,7 +223,7 @@ def main() -> None:
     rows: dict[str, QuicSettings | None] = {"TCP, asyncio streams, plain": None}
     for size_bytes in (1200, 16_000):
         rows[f"QUIC, datagrams of {size_bytes} B"] = QuicSettings(
-            loopback_datagram_bytes=size_bytes, congestion_control=arguments.congestion
+            largest_datagram_bytes=size_bytes, congestion_control=arguments.congestion
         )
     lane = "lane, TLS over TCP"
     rows[lane] = QuicSettings()

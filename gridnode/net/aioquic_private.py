@@ -16,7 +16,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.congestion.base import K_INITIAL_WINDOW
 from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
 from aioquic.quic.events import ConnectionTerminated
-from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet import QuicFrameType, QuicPacketType
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
 from cryptography import x509
 
@@ -37,6 +38,8 @@ PACER_BURST_S = 0.003
 
 _CONNECTION_ATTRIBUTES = (
     "_close_event",
+    "_cryptos",
+    "_flush_builder",
     "_handshake_confirmed",
     "_initialize",
     "_local_max_data",
@@ -44,11 +47,17 @@ _CONNECTION_ATTRIBUTES = (
     "_local_max_streams_uni",
     "_loss",
     "_max_datagram_size",
+    "_network_paths",
     "_pacing_at",
+    "_packet_number",
+    "_peer_cid",
+    "_peer_token",
     "_remote_max_streams_bidi",
     "_spaces",
+    "_spin_bit",
     "_state",
     "_streams",
+    "_version",
 )
 _RECOVERY_ATTRIBUTES = (
     "_cc",
@@ -75,7 +84,8 @@ def missing_attributes() -> list[str]:
         (getattr(quic, "tls", None), _TLS_ATTRIBUTES),
         (QuicPacketPacer(max_datagram_size=1200), _PACER_ATTRIBUTES),
         (quic._streams[0].sender, _SENDER_ATTRIBUTES),
-        (getattr(quic, "_spaces", {}).get(tls.Epoch.ONE_RTT), ("ack_at",)),
+        (getattr(quic, "_spaces", {}).get(tls.Epoch.ONE_RTT), ("ack_at", "sent_packets")),
+        (quic._network_paths[0], ("is_validated",)),
     ]
     return [
         f"{type(owner).__name__}.{name}"
@@ -224,6 +234,49 @@ class PeerQuic(QuicConnection):
         controller._max_datagram_size = size
         # A window of less than a few datagrams would cut them to what is left of it.
         controller.congestion_window = max(controller.congestion_window, K_INITIAL_WINDOW * size)
+
+    @property
+    def num_timeouts(self) -> int:
+        """How many times in a row the peer's acknowledgement did not come in time."""
+        return self._loss._pto_count
+
+    @property
+    def may_probe_sizes(self) -> bool:
+        """Whether a probe may be sent now: not before the peer has shown that it is where packets go."""
+        return self._handshake_confirmed and self._network_paths[0].is_validated
+
+    def make_size_probe(
+        self, size_bytes: int, *, on_result: Callable[[bool], None], now: float
+    ) -> list[tuple[bytes, Any]]:
+        """Return a datagram of `size_bytes` that says nothing, to be sent at once (RFC 9000, 14.4).
+
+        Args:
+            on_result: Called once with whether it arrived, as far as that can be known.
+        """
+        builder = QuicPacketBuilder(
+            host_cid=self.host_cid,
+            is_client=self._is_client,
+            max_datagram_size=size_bytes,
+            packet_number=self._packet_number,
+            peer_cid=self._peer_cid.cid,
+            peer_token=self._peer_token,
+            spin_bit=self._spin_bit,
+            version=self._version or 0,
+        )
+        builder.start_packet(QuicPacketType.ONE_RTT, self._cryptos[tls.Epoch.ONE_RTT])
+        frame = builder.start_frame(
+            QuicFrameType.PING,
+            handler=lambda delivery: on_result(delivery is QuicDeliveryState.ACKED),
+        )
+        frame.push_bytes(bytes(builder.remaining_buffer_space))  # frames of padding
+        datagrams = self._flush_builder(
+            builder=builder, network_path=self._network_paths[0], peer_cid=self._peer_cid.cid, now=now
+        )
+        # Its loss says nothing about congestion, so that controller need not know of it.
+        packet = next(reversed(self._spaces[tls.Epoch.ONE_RTT].sent_packets.values()))
+        self._loss._cc.on_packets_expired(packets=[packet])
+        packet.in_flight = False
+        return datagrams
 
     def unacked_bytes(self, stream_id: int) -> int:
         """Return the bytes written to a stream that the peer has not acknowledged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from enum import StrEnum
 from typing import Protocol
 
@@ -36,6 +37,11 @@ class Carrier(Protocol):
     @property
     def real_address(self) -> Address | None:
         """Where they go; None while nobody knows."""
+        ...
+
+    @property
+    def direct_way(self) -> Hashable | None:
+        """The one way that packets take now, if there is no relay on it; None otherwise."""
         ...
 
     def send(self, datagrams: list[Datagram]) -> None:

@@ -21,9 +21,10 @@ from gridnode.core.ids import PeerId
 from gridnode.core.relays import is_peer_address, is_virtual
 from gridnode.errors import ConnectionClosed, GridError, ProtocolError
 from gridnode.net.carrier import Carrier
+from gridnode.net.clock import now_s
 from gridnode.net.framed_stream import FramedStream
 from gridnode.net.handshake_limit import HandshakeLimit
-from gridnode.net.quic_connection import QuicConnection, now_s
+from gridnode.net.quic_connection import QuicConnection
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.udp import Datagram, DatagramSocket, SocketAddress, from_socket_address
 
@@ -81,6 +82,7 @@ class Endpoint:
             on_datagram=self._datagram_received,
             on_batch=self._batch_received,
             on_unreachable=self._found_unreachable,
+            on_too_large=self._found_too_large,
         )
         self._keep_alive = self._loop.call_later(_KEEP_ALIVE_INTERVAL_S, self._keep_all_alive)
 
@@ -178,6 +180,11 @@ class Endpoint:
 
     # --- for connections: PacketCarrier ---
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether datagrams that are too large for the way get lost instead of being split."""
+        return self._socket.is_whole
+
     def send(self, datagrams: list[Datagram]) -> OSError | None:
         """Send `datagrams`; return the kernel's refusal, if any."""
         if not self._carriers:
@@ -231,6 +238,12 @@ class Endpoint:
         for connection in self.connections:
             if connection.sends_to(destination):
                 connection.suspect()
+
+    def _found_too_large(self, destination: SocketAddress, size_bytes: int) -> None:
+        host = from_socket_address(destination).host
+        for connection in self.connections:
+            if connection.address.host == host:
+                connection.shrink_datagrams(size_bytes)
 
     def _datagram_received(self, data: bytes, source: SocketAddress) -> None:
         if not data:

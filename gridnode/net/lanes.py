@@ -27,12 +27,13 @@ from gridnode.core.ids import PEER_ID_BYTES, PeerId, short
 from gridnode.errors import GridError, PeerLost, Unauthentic
 from gridnode.net.carrier import PathKind
 from gridnode.net.certificate import peer_id_of
+from gridnode.net.clock import now_s
 from gridnode.net.handshake_limit import HandshakeLimit
 from gridnode.net.identity import Identity, verify_signature
 from gridnode.net.interfaces import has_address
 from gridnode.net.lane_stream import LaneProtocol, LaneStream
 from gridnode.net.lane_tls import client_context, server_context
-from gridnode.net.quic_connection import QuicConnection, now_s
+from gridnode.net.quic_connection import QuicConnection
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.transport import Connection
 

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
-import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Hashable
 
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
@@ -22,20 +19,20 @@ from gridnode.core.relays import is_peer_address, is_virtual, peer_tag, virtual_
 from gridnode.errors import GridError, NoCapacity, PeerLost, ProtocolError, Unauthentic
 from gridnode.net.aioquic_private import PeerQuic
 from gridnode.net.base_connection import BaseConnection
-from gridnode.net.carrier import Carrier, PathKind
+from gridnode.net.carrier import PathKind
 from gridnode.net.certificate import peer_id_of
+from gridnode.net.clock import now_s
 from gridnode.net.close_reason import TlsAlert, explain_close
-from gridnode.net.framed_stream import (
-    MAX_UNACKED_CONNECTION_BYTES,
-    MAX_UNACKED_STREAM_BYTES,
-    CloseCode,
-    FramedStream,
-)
+from gridnode.net.datagram_sizing import DatagramSizing
+from gridnode.net.framed_stream import CloseCode, FramedStream
+from gridnode.net.liveness import Liveness
+from gridnode.net.packet_carrier import PacketCarrier
 from gridnode.net.pings import Pings
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.quic_stream import QuicStream
 from gridnode.net.timer import LazyTimer
 from gridnode.net.udp import Datagram, SocketAddress, from_socket_address
+from gridnode.net.unacked import UnackedLimit
 
 logger = logging.getLogger("gridnode.net.quic")
 
@@ -45,45 +42,8 @@ RELAY_ALPN = "gridnode-relay/1"
 
 # How long a connection that we closed answers late packets with the news (RFC 9000, 10.2.1).
 _LINGER_S = 1.0
-# A timer that comes so late says that this process was kept from running.
-_LATENESS_S = 0.1
 _MAX_FAREWELLS = 5
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EINVAL})
-
-now_s = time.monotonic
-"""The clock of all connections, in seconds; the loop's own is cached by uvloop in steps of 1 ms."""
-
-
-class PacketCarrier(Protocol):
-    """What a connection needs of the socket that it shares with others."""
-
-    def send(self, datagrams: list[Datagram]) -> OSError | None:
-        """Send `datagrams`; return the kernel's refusal, if any."""
-        ...
-
-    def route(self, connection_id: bytes, connection: QuicConnection) -> None:
-        """Give packets for `connection_id` to `connection`."""
-        ...
-
-    def unroute(self, connection_id: bytes) -> None:
-        """Ignore packets for `connection_id`."""
-        ...
-
-    async def open_lane(self, connection: QuicConnection) -> FramedStream | None:
-        """Return a stream to the same peer over TCP, or None if there can be none now."""
-        ...
-
-    def forget(self, connection: QuicConnection) -> None:
-        """Take everything of `connection` out of the tables."""
-        ...
-
-    def carrier(self, destination: SocketAddress) -> Carrier | None:
-        """Return what carries packets to `destination`, if it is a virtual address."""
-        ...
-
-    def real_address(self, destination: SocketAddress) -> Address:
-        """Return where packets to `destination` go now, as far as anybody knows."""
-        ...
 
 
 class QuicConnection(BaseConnection):
@@ -91,7 +51,7 @@ class QuicConnection(BaseConnection):
 
     def __init__(
         self,
-        carrier: PacketCarrier,
+        carrier: PacketCarrier[QuicConnection],
         configuration: QuicConfiguration,
         settings: QuicSettings,
         *,
@@ -118,11 +78,14 @@ class QuicConnection(BaseConnection):
         self._timer = LazyTimer(self._timer_fired)
         self._flushing: asyncio.Handle | None = None
         self._lingering: asyncio.TimerHandle | None = None
-        self._suspicion: asyncio.TimerHandle | None = None
         self._has_stream_data = False
-        self._written_bytes = 0  # since all_unacked_bytes() was last counted, plus what it was
-        self._waiting_streams: set[QuicStream] = set()
-        self._started_at = self._heard_at = self._pinged_at = now_s()
+        self._unacked = UnackedLimit(self.quic)
+        self._sizing = DatagramSizing(
+            self.quic,
+            smallest_bytes=settings.datagram_bytes,
+            largest_bytes=settings.largest_datagram_bytes if carrier.is_whole else settings.datagram_bytes,
+        )
+        self._liveness = Liveness(settings, ping=lambda: self._send_ping(0))
         self._pings = Pings()
         self._farewell: list[Datagram] = []
         self._farewells_left = _MAX_FAREWELLS
@@ -211,7 +174,6 @@ class QuicConnection(BaseConnection):
         What may be lost on the old way is sent again at once.
         """
         if self._error is None and self.is_established:
-            self.quic.max_datagram_bytes = self._settings.datagram_bytes
             self.quic.path_changed(now_s())
             self.flush()
 
@@ -259,7 +221,7 @@ class QuicConnection(BaseConnection):
                 return  # QUIC servers do not move (RFC 9000, 9), so that these packets would not count anyway
             source = known  # without the address that it came to: that is ours to choose
         now = now_s()
-        self._heard_at = now
+        self._liveness.heard(now)
         self.quic.receive_datagram(data, source, now=now)
 
     def react(self) -> None:
@@ -268,8 +230,7 @@ class QuicConnection(BaseConnection):
             return
         self._handle_events()
         self.flush()
-        if self._waiting_streams:
-            self._resume_streams()
+        self._unacked.resume()
 
     def sends_to(self, destination: SocketAddress) -> bool:
         """Return whether packets go to `destination` now."""
@@ -277,50 +238,39 @@ class QuicConnection(BaseConnection):
 
     def suspect(self, *, patience_s: float = 0.0) -> None:
         """Take the hint that nobody answers there any more; see `gridnode.net.transport.Connection`."""
-        if self._error is not None or self._suspicion is not None:
+        if self._error is not None:
             return
         if (carrier := self._carrier.carrier(self.current_destination)) is not None:
             carrier.doubt()  # there are other ways to try
             return
-        heard_at = self._heard_at
-        patience_s = max(self._settings.suspicion_s + 2 * (self.rtt_s or 0.0), patience_s)
-        due_at = self._loop.time() + patience_s
 
-        def conclude() -> None:
-            nonlocal due_at
-            self._suspicion = None
-            if self._heard_at != heard_at:
-                return
-            if self._loop.time() - due_at > _LATENESS_S:
-                # This process was not running either; what the peer said may still be in the socket.
-                due_at = self._loop.time() + patience_s
-                self._suspicion = self._loop.call_later(patience_s, conclude)
-                return
+        def give_up() -> None:
             self.close(PeerLost(f"nobody answers at {self._current_address()} (any more)"))
 
-        self._suspicion = self._loop.call_later(patience_s, conclude)
-        if self.is_established:
-            self._send_ping(0)
+        patience_s = max(self._settings.suspicion_s + 2 * (self.rtt_s or 0.0), patience_s)
+        self._liveness.suspect(give_up, patience_s=patience_s, may_ping=self.is_established)
 
     def keep_alive(self, now: float) -> None:
         """Ping a silent peer; give up one that does not answer. To be called about once a second."""
         if self._error is not None:
             return
-        silence_s = now - self._heard_at
         if not self.is_established:
-            if not self.is_client and now - self._started_at > self._settings.handshake_timeout_s:
+            age_s = now - self._liveness.started_at
+            if not self.is_client and age_s > self._settings.handshake_timeout_s:
                 self.close(PeerLost(f"{self._current_address()} did not complete its handshake in time"))
             return
-        is_busy = bool(self._streams)
-        if is_busy and silence_s > self._settings.busy_silence_limit_s:
+        silence_s = self._liveness.silence_s(now)
+        if self._streams and silence_s > self._settings.busy_silence_limit_s:
             self.close(
                 PeerLost(f"node {short(self.peer_id)} at {self._address} was silent for {silence_s:.0f} s")
             )
             return
-        interval_s = self._settings.busy_ping_interval_s if is_busy else self._settings.idle_ping_interval_s
-        if min(silence_s, now - self._pinged_at) >= interval_s:
-            self._pinged_at = now
-            self._send_ping(0)
+        self._liveness.keep_alive(now, is_busy=bool(self._streams))
+
+    def shrink_datagrams(self, size_bytes: int) -> None:
+        """Take the hint that datagrams of more than `size_bytes` do not reach the peer."""
+        if self._error is None and self.is_established:
+            self._sizing.limit(size_bytes)
 
     def _send_ping(self, number: int) -> None:
         self.quic.send_ping(number)
@@ -332,31 +282,21 @@ class QuicConnection(BaseConnection):
         """Send soon: after everything that runs in this pass of the loop had its say."""
         if size_bytes:
             self._has_stream_data = True
-            self._written_bytes += size_bytes
+            self._unacked.has_written(size_bytes)
         if self._flushing is None and self._error is None:
             self._flushing = self._loop.call_soon(self.flush)
 
     def may_write(self) -> bool:
         """Return whether the connection as a whole is below its watermark."""
-        if self._written_bytes >= MAX_UNACKED_CONNECTION_BYTES:
-            self._written_bytes = self.quic.all_unacked_bytes()
-        return self._written_bytes < MAX_UNACKED_CONNECTION_BYTES
+        return self._unacked.may_write()
 
     def wants_to_write(self, stream: QuicStream) -> None:
         """Call `stream.resume_sending` once half of what was written is acknowledged."""
-        self._waiting_streams.add(stream)
+        self._unacked.wait(stream)
 
     def forget_stream(self, stream_id: int) -> None:
         """Take a stream out of the table: both directions have ended."""
         self._streams.pop(stream_id, None)
-
-    def _resume_streams(self) -> None:
-        if self.quic.all_unacked_bytes() * 2 > MAX_UNACKED_CONNECTION_BYTES:
-            return
-        for stream in list(self._waiting_streams):
-            if stream.unacked_bytes * 2 <= MAX_UNACKED_STREAM_BYTES:
-                self._waiting_streams.discard(stream)
-                stream.resume_sending()
 
     def _make_stream(self, stream_id: int, *, is_ours: bool) -> QuicStream:
         stream = QuicStream(self, stream_id, peer=short(self.peer_id))
@@ -376,7 +316,12 @@ class QuicConnection(BaseConnection):
         if self._has_stream_data:
             self._has_stream_data = False
             self.quic.acknowledge_now(now)
+        is_established = self.is_established
+        if is_established:
+            self._sizing.follow(self._direct_way())
         datagrams = self.quic.datagrams_to_send(now=now)
+        if is_established:
+            datagrams += self._sizing.probes(datagrams, now=now)
         if datagrams:
             failure = self._carrier.send(datagrams)
             if failure is not None:
@@ -388,11 +333,7 @@ class QuicConnection(BaseConnection):
             self._set_timer(now)
 
     def _send_failed(self, failure: OSError) -> None:
-        smallest = self._settings.datagram_bytes
-        if failure.errno == errno.EMSGSIZE and self.quic.max_datagram_bytes > smallest:
-            logger.info("datagrams to %s shrink to %d bytes: %s", self._address, smallest, failure)
-            self.quic.max_datagram_bytes = smallest
-        elif failure.errno in _UNREACHABLE and self.is_client and not self.is_established:
+        if failure.errno in _UNREACHABLE and self.is_client and not self.is_established:
             self._finish(PeerLost(f"cannot reach {self._address}: {failure.strerror}"))
 
     def _set_timer(self, now: float) -> None:
@@ -405,6 +346,7 @@ class QuicConnection(BaseConnection):
         due = self.quic.get_timer()
         if due is not None and now >= due:
             self.quic.handle_timer(now=now)
+            self._sizing.look_for_timeouts()
             self.react()
         else:
             self._set_timer(now)
@@ -472,14 +414,20 @@ class QuicConnection(BaseConnection):
 
     def _become_established(self) -> None:
         self._address = self._current_address()
-        if ipaddress.ip_address(self.current_destination[0].partition("%")[0]).is_loopback:
-            self.quic.max_datagram_bytes = self._settings.loopback_datagram_bytes
         self._established.set_result(None)
         self._on_established(self)
 
     def _current_address(self) -> Address:
         current = self.quic.get_peer_address()
         return self._address if current is None else self._carrier.real_address(current)
+
+    def _direct_way(self) -> Hashable | None:
+        """Return the way of packets if their size is worth a search."""
+        if self._alpn != ALPN:
+            return None  # a relay hears little of us
+        destination = self.current_destination
+        carrier = self._carrier.carrier(destination)
+        return destination if carrier is None else carrier.direct_way
 
     # --- the end ---
 
@@ -507,10 +455,8 @@ class QuicConnection(BaseConnection):
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        if self._suspicion is not None:
-            self._suspicion.cancel()
-            self._suspicion = None
-        self._waiting_streams.clear()
+        self._liveness.stop()
+        self._unacked.clear()
         self._pings.fail(error)
         self._fail(error)
         if not self._established.done():

@@ -17,10 +17,10 @@ class QuicSettings:
     """How connections behave. The defaults suit the Internet; tests shorten the times."""
 
     datagram_bytes: int = SMALLEST_MAX_DATAGRAM_SIZE
-    """Largest datagram sent to other machines; 1200 passes everywhere (RFC 9000, 14.1)."""
+    """Largest datagram sent through relays, and before probes; 1200 passes everywhere (RFC 9000, 14.1)."""
 
-    loopback_datagram_bytes: int = LARGEST_DATAGRAM_BYTES
-    """The same to this machine, whose loopback interface carries it in one piece (Linux: 64 KiB)."""
+    largest_datagram_bytes: int = LARGEST_DATAGRAM_BYTES
+    """Largest datagram sent where probes have shown that it passes."""
 
     idle_timeout_s: float = 45.0
     """Silence after which a connection is lost."""
@@ -60,7 +60,7 @@ class QuicSettings:
     """Name of a congestion controller that aioquic knows: ours, `"cubic"` or `"reno"`."""
 
     def __post_init__(self) -> None:
-        for name in ("datagram_bytes", "loopback_datagram_bytes"):
+        for name in ("datagram_bytes", "largest_datagram_bytes"):
             if not SMALLEST_MAX_DATAGRAM_SIZE <= getattr(self, name) <= LARGEST_DATAGRAM_BYTES:
                 raise ValueError(
                     f"{name} must be within {SMALLEST_MAX_DATAGRAM_SIZE} and {LARGEST_DATAGRAM_BYTES}, "

@@ -14,9 +14,10 @@ from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
 from gridnode.core.relays import is_virtual, peer_tag
 from gridnode.errors import GridError, ProtocolError
+from gridnode.net.clock import now_s
 from gridnode.net.endpoint import Endpoint
 from gridnode.net.handshake_limit import network_of
-from gridnode.net.quic_connection import QuicConnection, now_s
+from gridnode.net.quic_connection import QuicConnection
 from gridnode.net.relay_counters import RelayCounters
 from gridnode.net.relay_limits import ByteBucket, RelayLimits
 from gridnode.net.transport import Stream

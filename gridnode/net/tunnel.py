@@ -75,6 +75,11 @@ class Tunnel:
         """The other end of the TCP connection."""
         return self._real_address
 
+    @property
+    def direct_way(self) -> None:
+        """None: TCP decides about sizes itself."""
+        return
+
     def send(self, datagrams: list[Datagram]) -> None:
         """Send datagrams soon. They are dropped if too much waits."""
         for data, _ in datagrams:

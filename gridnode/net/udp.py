@@ -60,6 +60,14 @@ _MAX_ANCILLARY_BYTES = 128
 # Errors read at a time; each names one destination.
 _MAX_ERRORS = 16
 _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH})
+# What may be the answer to an earlier datagram, perhaps to somebody else.
+_LATE_ANSWERS = _UNREACHABLE | {errno.EMSGSIZE}
+# linux/errqueue.h, struct sock_extended_err: number, origin, type, code, padding, information, data.
+_EXTENDED_ERROR = struct.Struct("I4BII")
+# linux/in.h, linux/in6.h: never split datagrams, and mind the interface only, not what was heard of the way.
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PROBE = 10, 23, 3
+# netinet/in.h, netinet6/in6.h of macOS.
+_IP_DONTFRAG, _IPV6_DONTFRAG = 28, 62
 # 30 ms at 1 Gbit/s: what arrives while the loop is busy is kept instead of lost.
 _BUFFER_BYTES = 4 * MIB
 # Datagrams kept while the kernel's buffer is full; more are dropped, as a network would.
@@ -70,8 +78,12 @@ class DatagramSocket:
     """A bound, non-blocking UDP socket in the running loop.
 
     Calls `on_datagram(data, source)` for each datagram and `on_batch()` after the last one of a wake-up,
-    and, on Linux, `on_unreachable(destination)` when a host says that nobody listens there (ICMP). Anybody
-    can forge that: take it as a hint.
+    and, on Linux, `on_unreachable(destination)` when a host says that nobody listens there (ICMP), and
+    `on_too_large(destination, size_bytes)` when a router, or this computer, says how large datagrams
+    may be to pass. Anybody can forge that: take it as a hint.
+
+    Attributes:
+        is_whole: Whether datagrams that are too large for the way get lost instead of being split.
     """
 
     def __init__(
@@ -81,15 +93,18 @@ class DatagramSocket:
         on_datagram: Callable[[bytes, SocketAddress], None],
         on_batch: Callable[[], None],
         on_unreachable: Callable[[SocketAddress], None] = lambda _: None,
+        on_too_large: Callable[[SocketAddress, int], None] = lambda *_: None,
     ) -> None:
         self._sock = sock
         self._on_datagram = on_datagram
         self._on_batch = on_batch
         self._on_unreachable = on_unreachable
+        self._on_too_large = on_too_large
         self._loop = asyncio.get_running_loop()
         self._waiting: list[Datagram] = []
         self._has_gso = _supports(sock, _SOL_UDP, _UDP_SEGMENT, 0)
         self._has_gro = _supports(sock, _SOL_UDP, _UDP_GRO, 1)
+        self.is_whole = _keep_whole(sock)
         is_ipv6 = sock.family == socket.AF_INET6
         level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if is_ipv6 else (socket.IPPROTO_IP, _IP_RECVERR)
         self._has_errors = _supports(sock, level, option, 1)
@@ -141,11 +156,14 @@ class DatagramSocket:
 
     def _read(self) -> None:
         receive = self._receive_message if self._has_gro or self._tells_local else self._receive_one
+        count = 0
         try:
-            for _ in range(_MAX_READS):
+            while count < _MAX_READS:
                 receive()
+                count += 1
         except (BlockingIOError, InterruptedError):
-            pass
+            if not count:
+                self._read_errors()  # that is what woke us
         except OSError as exc:
             # Errors of earlier sends (ICMP) surface here; the next read goes on.
             logger.debug("reading from %s: %s", self._sock, exc)
@@ -153,13 +171,17 @@ class DatagramSocket:
         self._on_batch()
 
     def _read_errors(self) -> None:
-        """Pass on where earlier datagrams found nobody."""
+        """Pass on what became of earlier datagrams."""
         if not self._has_errors:
             return
         with contextlib.suppress(OSError):
             for _ in range(_MAX_ERRORS):
-                _, _, _, destination = self._sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
-                self._on_unreachable(destination)
+                _, ancillary, _, destination = self._sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
+                number, size_bytes = _read_extended_error(ancillary)
+                if number == errno.EMSGSIZE:
+                    self._on_too_large(destination, size_bytes)
+                else:
+                    self._on_unreachable(destination)
 
     def _receive_one(self) -> None:
         self._on_datagram(*self._sock.recvfrom(_MAX_READ_BYTES))
@@ -217,12 +239,12 @@ class DatagramSocket:
                     length = self._address_length
                     datagrams = [*datagrams[:start], *((data, to[:length]) for data, to in datagrams[start:])]
                     continue
-                if exc.errno in _UNREACHABLE and not is_second_try:
-                    # The answer to an earlier datagram, perhaps to somebody else: this one was not sent.
-                    is_second_try = True
+                if exc.errno in _LATE_ANSWERS:
                     self._read_errors()
-                    continue
-                if end - start > 1 and exc.errno not in _UNREACHABLE:
+                    if not is_second_try:
+                        is_second_try = True  # this one was not sent
+                        continue
+                elif end - start > 1:
                     # Some interfaces and sizes cannot be split by the kernel: EIO, EINVAL. Never again, then.
                     logger.info("sending without segmentation offload from now on: %s", exc)
                     self._has_gso = False
@@ -268,6 +290,35 @@ def _batch_end(datagrams: list[Datagram], start: int) -> int:
         if len(datagrams[end - 1][0]) < size:
             break
     return end
+
+
+def _read_extended_error(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int]:
+    """Return the number of an error, and how large a datagram may be if it was too large."""
+    for level, kind, value in ancillary:
+        if (level, kind) in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
+            number, *_, packet_bytes, _ = _EXTENDED_ERROR.unpack_from(value)
+            headers_bytes = 48 if level == socket.IPPROTO_IPV6 else 28  # of IP and UDP
+            return number, packet_bytes - headers_bytes
+    return 0, 0
+
+
+def _keep_whole(sock: socket.socket) -> bool:
+    """Let nobody split the datagrams of a socket; return whether that can be had here."""
+    if sys.platform == "linux":
+        four, six, value = _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PROBE
+    elif sys.platform == "darwin":
+        four, six, value = _IP_DONTFRAG, _IPV6_DONTFRAG, 1
+    else:
+        return False
+    try:
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, six, value)
+            if sys.platform != "linux":
+                return True
+        sock.setsockopt(socket.IPPROTO_IP, four, value)  # of an IPv6 socket, for IPv4 seen through IPv6
+    except OSError:
+        return False
+    return True
 
 
 def _supports(sock: socket.socket, level: int, option: int, value: int) -> bool:

@@ -11,10 +11,10 @@ from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
 from gridnode.core.relays import virtual_address
 from gridnode.net.carrier import PathKind
+from gridnode.net.clock import now_s
 from gridnode.net.endpoint import QUIC_BIT, Endpoint
 from gridnode.net.guess_sockets import GuessedRoute, GuessSockets
 from gridnode.net.paths import Path, PeerPaths, Sending
-from gridnode.net.quic_connection import now_s
 from gridnode.net.timer import LazyTimer
 from gridnode.net.udp import Datagram, SocketAddress
 from gridnode.wire.relay_packets import PROBE_BYTE, SECRET_BYTES, Probe, forward, parse_probe
@@ -92,6 +92,14 @@ class VirtualPeer:
             return self._endpoint.real_address(route.destination)
         assert isinstance(route, DirectRoute | GuessedRoute)
         return self._endpoint.real_address(route.address)
+
+    @property
+    def direct_way(self) -> DirectRoute | GuessedRoute | None:
+        """The one way that packets take now, if there is no relay on it; None otherwise."""
+        if self.paths.active is None or not self.paths.has_direct:
+            return None
+        assert isinstance(self.paths.active.route, DirectRoute | GuessedRoute)
+        return self.paths.active.route
 
     def send(self, datagrams: list[Datagram]) -> None:
         """Send datagrams to the peer. They may get lost."""

@@ -26,9 +26,10 @@ from cryptography.x509.oid import NameOID
 
 from gridnode.core.addresses import Address
 from gridnode.errors import AddressInUse, BadInput, PeerLost, ProtocolError
+from gridnode.net.clock import now_s
 from gridnode.net.identity import Identity
 from gridnode.net.quic import QuicTransport
-from gridnode.net.quic_connection import ALPN, QuicConnection, now_s
+from gridnode.net.quic_connection import ALPN
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.udp import bind_udp
 from gridnode.wire.frames import Frame
@@ -375,20 +376,21 @@ def test_failing_library_ends_one_connection_and_not_the_socket(caplog: pytest.L
     assert "a bug that a packet found" in caplog.text
 
 
-def test_datagrams_grow_on_loopback_and_shrink_when_they_do_not_pass() -> None:
+def test_datagrams_grow_to_what_passes_and_start_small_when_it_does_not_any_more() -> None:
     async def main() -> None:
         async with node() as server, node() as client:
             dialled = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
             accepted = await server.accept()
-            assert dialled.quic.max_datagram_bytes == 16_000
-            dialled._send_failed(OSError(90, "Message too long"))
+            await until(lambda: dialled.quic.max_datagram_bytes == 16_000)
+            await until(lambda: accepted.quic.max_datagram_bytes == 16_000)
+            dialled.shrink_datagrams(1400)
             assert dialled.quic.max_datagram_bytes == 1200
-            assert isinstance(dialled, QuicConnection)
             stream = await dialled.open_stream()
             await stream.send(Frame(0x10, body=bytes(100_000)))
             frame = await (await accepted.accept_stream()).receive()
             assert frame is not None
             assert len(frame.body) == 100_000
+            assert dialled.quic.max_datagram_bytes == 1350
 
     run(main())
 

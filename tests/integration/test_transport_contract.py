@@ -86,7 +86,7 @@ class QuicWorld:
 
 class SmallDatagramQuicWorld(QuicWorld):
     settings = QuicSettings(
-        busy_ping_interval_s=0.2, busy_silence_limit_s=0.6, idle_timeout_s=5.0, loopback_datagram_bytes=1200
+        busy_ping_interval_s=0.2, busy_silence_limit_s=0.6, idle_timeout_s=5.0, largest_datagram_bytes=1200
     )
 
 
