@@ -19,7 +19,8 @@ from gridnode.net.framed_stream import CloseCode, FramedStream
 from gridnode.net.identity import Identity
 from gridnode.net.lanes import Lanes
 from gridnode.net.mailbox import Mailbox
-from gridnode.net.quic_connection import ALPN, RELAY_ALPN, QuicConnection
+from gridnode.net.quic_connection import QuicConnection
+from gridnode.net.quic_driver import ALPN, RELAY_ALPN
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.udp import bind_udp
 

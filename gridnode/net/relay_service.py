@@ -12,7 +12,8 @@ from gridnode.errors import GridError, ProtocolError
 from gridnode.net.identity import Identity
 from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
-from gridnode.net.quic_connection import RELAY_ALPN, QuicConnection
+from gridnode.net.quic_connection import QuicConnection
+from gridnode.net.quic_driver import RELAY_ALPN
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.relay_counters import RelayCounters
 from gridnode.net.relay_limits import RelayLimits

@@ -13,7 +13,7 @@ from aioquic.quic.events import StreamDataReceived
 from gridnode.net.aioquic_private import RECEIVE_WINDOW_BYTES, PeerQuic
 from gridnode.net.congestion import register
 from gridnode.net.identity import Identity
-from gridnode.net.quic_connection import ALPN
+from gridnode.net.quic_driver import ALPN
 from gridnode.units import MIB
 
 RATE = 20e6 / 8  # bytes per s

@@ -29,7 +29,7 @@ from gridnode.errors import AddressInUse, BadInput, PeerLost, ProtocolError
 from gridnode.net.clock import now_s
 from gridnode.net.identity import Identity
 from gridnode.net.quic import QuicTransport
-from gridnode.net.quic_connection import ALPN
+from gridnode.net.quic_driver import ALPN
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.udp import bind_udp
 from gridnode.wire.frames import Frame
