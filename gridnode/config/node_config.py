@@ -172,6 +172,11 @@ class NodeConfig:
     )
     """Origin, like https://chat.example.org, whose web pages may use the door."""
 
+    api_proxies: tuple[str, ...] = field(
+        default=(), metadata=key("api", "proxies", flag="--api-proxy", metavar="ADDRESS")
+    )
+    """Proxy, or network of proxies, before the door: whom it names in X-Forwarded-For is the one who asks."""
+
     api_require_key: bool = field(default=False, metadata=key("api", "require_key", flag="--api-require-key"))
     """Whether this computer needs a key too: for computers of several people, or behind a proxy on them."""
 
@@ -229,5 +234,20 @@ class NodeConfig:
                 f"give --bind with --listen 0.0.0.0:{self.listen.port}, or --listen alone"
             )
         for origin in self.api_origins:
-            if not re.fullmatch(r"https?://[^/\s*]+", origin):
-                raise ValueError(f"{origin!r} is not an origin; write it like https://chat.example.org")
+            _check_origin(origin)
+        for proxy in self.api_proxies:
+            _check_network(proxy)
+
+
+def _check_origin(text: str) -> None:
+    if not re.fullmatch(r"https?://[^/\s*]+", text):
+        raise ValueError(f"{text!r} is not an origin; write it like https://chat.example.org")
+
+
+def _check_network(text: str) -> None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither an address nor a network; write it like 127.0.0.1 or 192.0.2.0/24"
+        ) from None

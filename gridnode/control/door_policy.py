@@ -41,6 +41,8 @@ _CHAT_PATHS = frozenset(
         "/api/v2/generate",
     }
 )
+# Streams that last as long as somebody looks.
+_LASTING_PATHS = frozenset({"/api/v1/events"})
 _FORWARDING_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
@@ -56,6 +58,9 @@ class DoorPolicy:
 
     origins: frozenset[str] = frozenset()
     """Origins like `https://chat.example.org` whose pages may use the door."""
+
+    proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies that are believed whom they ask for."""
 
     home_needs_key: bool = False
     """Whether requests from this computer need a key, too."""
@@ -73,6 +78,7 @@ def policy_of(config: NodeConfig) -> DoorPolicy:
         keys=KeyFile(config.state_dir),
         hosts=frozenset(_canonical(host.lower()) for host in config.api_hosts),
         origins=frozenset(origin.lower() for origin in config.api_origins),
+        proxies=tuple(form for proxy in config.api_proxies for form in _on_both_families(proxy)),
         home_needs_key=config.api_require_key,
     )
 
@@ -88,6 +94,11 @@ def needed_scope(method: str, path: str) -> Scope | None:
     if path in _CHAT_PATHS or path.startswith(_CHAT_PREFIXES):
         return Scope.CHAT
     return Scope.MONITOR if method in ("GET", "HEAD") else Scope.ADMIN
+
+
+def lasts(path: str) -> bool:
+    """Return whether an answer at `path` goes on until its reader leaves."""
+    return path in _LASTING_PATHS
 
 
 def is_local(request: Request) -> bool:
@@ -164,6 +175,14 @@ def _end(request: Mapping[str, object], name: str) -> str:
     """Return the address of the `client` or `server` end of a connection."""
     end = request.get(name)
     return _canonical(str(end[0])) if isinstance(end, list | tuple) and end else ""
+
+
+def _on_both_families(proxy: str) -> tuple[str, ...]:
+    """Return an address or network as sockets tell it: one for both families writes IPv4 as IPv6."""
+    network = ipaddress.ip_network(proxy)
+    if network.version == 6:
+        return (proxy,)
+    return (proxy, f"::ffff:{network.network_address}/{96 + network.prefixlen}")
 
 
 def _canonical(host: str) -> str:

@@ -14,7 +14,7 @@ from gridnode.control.door_response import RETRY_AFTER_S
 from gridnode.control.key_file import MAX_KEYS
 from gridnode.control.keys import ApiKey, Scope
 from gridnode.control.rate_limit import RateLimits
-from gridnode.errors import KeyRefused, RateLimited
+from gridnode.errors import KeyRefused, NoCapacity, RateLimited
 
 logger = logging.getLogger("gridnode.control.guard")
 
@@ -22,8 +22,19 @@ logger = logging.getLogger("gridnode.control.guard")
 # this keeps the log readable and the loop free. That is also why a right key passes in any case;
 # the neighbours behind one address do not shut each other out.
 MAX_WRONG_KEYS_PER_MINUTE = 20
-# Of whom wrong keys are counted; beyond it the oldest starts anew.
+# A page that is open in a busy swarm asks for itself twice a second: five of them, or what a key may do.
+MAX_VISITOR_REQUESTS_PER_MINUTE = 600
+# Streams of events of one address: the open pages of a small office.
+MAX_LISTENERS_PER_ADDRESS = 16
+# Of all visitors: half of the connections of the door, so that they never keep others out.
+MAX_LISTENERS = 128
+# Of whom wrong keys and visits are counted; beyond it the oldest starts anew.
 MAX_COUNTED_ADDRESSES = 4096
+
+
+_BEYOND = (
+    "who needs more shows a key; if a proxy has this address, its node wants to be started with --api-proxy"
+)
 
 
 class WrongScope(KeyRefused):
@@ -41,7 +52,9 @@ class Doorkeeper:
         self._policy = policy
         self._clock = clock
         self._wrong = RateLimits(max_buckets=MAX_COUNTED_ADDRESSES)
+        self._visits = RateLimits(max_buckets=MAX_COUNTED_ADDRESSES)
         self._requests = RateLimits(max_buckets=MAX_KEYS)
+        self._listeners: Counter[str] = Counter()
         self._answers: Counter[str] = Counter()
 
     def admit(self, secret: str, needed: Scope, *, address: str) -> ApiKey | None:
@@ -50,9 +63,10 @@ class Doorkeeper:
         Raises:
             KeyRefused: it needs a key, or another one.
             WrongScope: the key is not good for `needed`.
-            RateLimited: the key asked, or the address tried, too often.
+            RateLimited: the key asked, or the address asked or tried, too often.
         """
         if not secret and needed in self._policy.public_scopes:
+            self._count_visit(address)
             return None
         key = self.check(secret, address=address)
         bucket = self._requests.bucket(key.id, key.requests_per_minute, now=self._clock())
@@ -99,6 +113,44 @@ class Doorkeeper:
         raise KeyRefused(
             "the key is unknown or was revoked; 'gridnode keys list' on the node's computer shows the keys"
         )
+
+    def _count_visit(self, address: str) -> None:
+        now = self._clock()
+        bucket = self._visits.bucket(_network(address), MAX_VISITOR_REQUESTS_PER_MINUTE, now=now)
+        if not bucket.take(now=now):
+            raise RateLimited(
+                f"visitors from {address} may make {MAX_VISITOR_REQUESTS_PER_MINUTE} requests per minute "
+                f"together; the next one in {bucket.wait_s():.1f} s; {_BEYOND}",
+                limit=MAX_VISITOR_REQUESTS_PER_MINUTE,
+                retry_after_s=bucket.wait_s(),
+            )
+
+    @contextlib.contextmanager
+    def listening(self, address: str) -> Iterator[None]:
+        """Count one stream of a visitor without a key inside the block.
+
+        Raises:
+            RateLimited: the address has as many as it may have.
+            NoCapacity: all visitors together have.
+        """
+        network = _network(address)
+        if self._listeners[network] >= MAX_LISTENERS_PER_ADDRESS:
+            raise RateLimited(
+                f"visitors from {address} may listen to {MAX_LISTENERS_PER_ADDRESS} streams at once, and do; "
+                f"close a page; {_BEYOND}",
+                limit=MAX_LISTENERS_PER_ADDRESS,
+                retry_after_s=RETRY_AFTER_S,
+            )
+        if self._listeners.total() >= MAX_LISTENERS:
+            raise NoCapacity(
+                f"{MAX_LISTENERS} visitors listen, which is all that this node serves; try again later"
+            )
+        self._listeners[network] += 1
+        try:
+            yield
+        finally:
+            self._listeners[network] -= 1
+            self._listeners += Counter()  # forgets those without any
 
     @contextlib.contextmanager
     def answering(self, key: ApiKey | None) -> Iterator[None]:

@@ -15,14 +15,22 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Request
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gridnode.control.door_errors import STATUS_OF, ErrorBody, describe_error
-from gridnode.control.door_policy import DoorPolicy, client_host, host_refusal, is_local, needed_scope
+from gridnode.control.door_policy import (
+    DoorPolicy,
+    client_host,
+    host_refusal,
+    is_local,
+    lasts,
+    needed_scope,
+)
 from gridnode.control.doorkeeper import Doorkeeper, WrongScope
 from gridnode.control.keys import Scope
 from gridnode.control.login_page import COOKIE, login_page
 from gridnode.control.refusals import refuse_at
-from gridnode.errors import ErrorCode, GridError, KeyRefused, RateLimited
+from gridnode.errors import ErrorCode, GridError, KeyRefused, NoCapacity
 
 # The third kind, `lifespan`, is no request.
 _GUARDED = ("http", "websocket")
@@ -38,6 +46,8 @@ _EXPOSED_HEADERS = (
 def guards(policy: DoorPolicy, doorkeeper: Doorkeeper) -> list[Middleware]:
     """Return what stands before every route, outermost first."""
     stack = [Middleware(NameGuard, policy=policy)]
+    if policy.proxies:
+        stack.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=list(policy.proxies)))
     if policy.origins:
         # Before keys are asked for: browsers send none with the question whether they may send one.
         # Cookies are for the node's own pages; pages of other origins send a key in a header.
@@ -78,7 +88,7 @@ class KeyGuard:
         self._doorkeeper = doorkeeper
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401, 403 or 429."""
+        """Pass the request on, or answer 401, 403, 429 or 503."""
         method = scope.get("method", "GET")  # a WebSocket has none
         needed = needed_scope(method, scope["path"]) if scope["type"] in _GUARDED else None
         if needed is None or (is_local(scope) and not self._policy.home_needs_key):
@@ -86,10 +96,13 @@ class KeyGuard:
             return
         with contextlib.ExitStack() as stack:
             try:
-                key = self._doorkeeper.admit(presented_key(scope), needed, address=client_host(scope))
+                address = client_host(scope)
+                key = self._doorkeeper.admit(presented_key(scope), needed, address=address)
+                if key is None and lasts(scope["path"]):
+                    stack.enter_context(self._doorkeeper.listening(address))
                 if needed is Scope.CHAT and (method == "POST" or scope["type"] == "websocket"):
                     stack.enter_context(self._doorkeeper.answering(key))
-            except (KeyRefused, RateLimited) as exc:
+            except (KeyRefused, NoCapacity) as exc:
                 await _refuse(_refusal(scope, exc), scope, receive, send)
                 return
             await self._app(scope, receive, send)

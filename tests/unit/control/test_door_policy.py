@@ -62,6 +62,12 @@ def test_the_policy_of_a_node_is_what_it_was_told() -> None:
     assert policy.public_scopes == frozenset()
 
 
+@pytest.mark.parametrize("proxy", ["proxy.example.org", "*", "10.0.0.1/8", "127.0.0.1:80", ""])
+def test_a_proxy_is_named_by_its_address(proxy: str) -> None:
+    with pytest.raises(ValueError, match="neither an address nor a network"):
+        NodeConfig(api_proxies=(proxy,))
+
+
 @pytest.mark.parametrize("origin", ["chat.example.org", "https://a.example/", "*", "https://*.example.org"])
 def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match=r"https://chat\.example\.org"):

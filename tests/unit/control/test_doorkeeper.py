@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
 import pytest
 
 from gridnode.control.door_policy import DoorPolicy
-from gridnode.control.doorkeeper import MAX_WRONG_KEYS_PER_MINUTE, Doorkeeper, WrongScope
+from gridnode.control.doorkeeper import (
+    MAX_LISTENERS,
+    MAX_LISTENERS_PER_ADDRESS,
+    MAX_VISITOR_REQUESTS_PER_MINUTE,
+    MAX_WRONG_KEYS_PER_MINUTE,
+    Doorkeeper,
+    WrongScope,
+)
 from gridnode.control.key_file import KeyFile
 from gridnode.control.keys import Scope
-from gridnode.errors import KeyRefused, RateLimited
+from gridnode.errors import ErrorCode, KeyRefused, NoCapacity, RateLimited
 
 
 class Clock:
@@ -31,6 +39,10 @@ class House:
         self.keys = KeyFile(directory)
         self.clock = Clock()
         self.doorkeeper = Doorkeeper(DoorPolicy(keys=self.keys), clock=self.clock)
+
+    def open_to_visitors(self) -> None:
+        policy = DoorPolicy(keys=self.keys, public_scopes=frozenset({Scope.MONITOR}))
+        self.doorkeeper = Doorkeeper(policy, clock=self.clock)
 
     def admit(self, secret: str, scope: Scope = Scope.CHAT, *, address: str = "192.0.2.9") -> None:
         self.doorkeeper.admit(secret, scope, address=address)
@@ -107,6 +119,38 @@ def test_the_log_names_the_address_and_never_the_key(
     assert len(told) == MAX_WRONG_KEYS_PER_MINUTE
     assert "192.0.2.9" in caplog.text
     assert "almost" not in caplog.text
+
+
+def test_visitors_are_counted_by_address_and_those_with_keys_are_not(house: House) -> None:
+    house.open_to_visitors()
+    _, secret = house.keys.create("laptop", scopes=(Scope.MONITOR,))
+    for _ in range(MAX_VISITOR_REQUESTS_PER_MINUTE):
+        house.admit("", Scope.MONITOR)
+    with pytest.raises(
+        RateLimited, match=r"visitors from 192\.0\.2\.9 may make 600 .* --api-proxy"
+    ) as caught:
+        house.admit("", Scope.MONITOR)
+    assert 0 < caught.value.retry_after_s <= 60 / MAX_VISITOR_REQUESTS_PER_MINUTE
+    house.admit(secret, Scope.MONITOR)
+    house.admit("", Scope.MONITOR, address="192.0.2.10")
+    house.clock.now += caught.value.retry_after_s
+    house.admit("", Scope.MONITOR)
+
+
+def test_visitors_listen_to_few_streams_of_one_address_and_of_all(house: House) -> None:
+    listening = house.doorkeeper.listening
+    with contextlib.ExitStack() as stack:
+        for number in range(MAX_LISTENERS_PER_ADDRESS):
+            stack.enter_context(listening(f"2001:db8::{number:x}"))
+        with pytest.raises(RateLimited, match="16 streams at once"):
+            stack.enter_context(listening("2001:db8::ffff"))
+        for number in range(MAX_LISTENERS - MAX_LISTENERS_PER_ADDRESS):
+            stack.enter_context(listening(f"192.0.2.{number}"))
+        with pytest.raises(NoCapacity, match="128 visitors listen") as caught:
+            stack.enter_context(listening("198.51.100.1"))
+        assert caught.value.code is ErrorCode.NO_CAPACITY
+    with listening("198.51.100.1"), listening("2001:db8::ffff"):
+        pass
 
 
 def test_answers_are_counted_by_key_and_given_back(house: House) -> None:

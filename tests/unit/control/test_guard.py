@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+from doors import ANY_PORT
 from fake_node import FakeNode
 from starlette.types import Message
 from waiting import until
 
+from gridnode.config import NodeConfig
 from gridnode.control.door import create_door
-from gridnode.control.door_policy import DoorPolicy
+from gridnode.control.door_policy import DoorPolicy, policy_of
+from gridnode.control.door_server import serve_door
 from gridnode.control.key_file import KeyFile
 from gridnode.control.keys import Scope
 from gridnode.errors import ErrorCode
 
 HERE, ELSEWHERE, NODE = "127.0.0.1", "192.0.2.9", "http://192.0.2.2:7337"
-STATUS, RUN = "/api/v1/status", "/api/v1/run"
+STATUS, RUN, EVENTS = "/api/v1/status", "/api/v1/run", "/api/v1/events"
 PAGE = {"Accept": "text/html,application/xhtml+xml"}
 
 
@@ -152,6 +157,90 @@ def test_what_is_public_needs_no_key(keys: KeyFile) -> None:
         assert (await http.post(RUN, json={"prompt": "x"})).status_code == 401
 
     visit(DoorPolicy(keys=keys, public_scopes=frozenset({Scope.MONITOR})), act)
+
+
+def test_visitors_of_a_public_monitor_may_not_ask_without_end(
+    keys: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gridnode.control.doorkeeper.MAX_VISITOR_REQUESTS_PER_MINUTE", 2)
+    _, secret = keys.create("laptop", scopes=(Scope.MONITOR,))
+    policy = DoorPolicy(keys=keys, public_scopes=frozenset({Scope.MONITOR}))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        answers = [await http.get(path) for path in ("/api/v1/state", STATUS, STATUS)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert answers[-1].json()["error"]["details"]["limit"] == 2
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 30
+        assert (await http.get(STATUS, headers=bearer(secret))).status_code == 200
+        # Nobody gets further by a header that any program can send.
+        assert (await http.get(STATUS, headers={"X-Forwarded-For": "198.51.100.7"})).status_code == 429
+
+    visit(policy, act)
+    visit(policy, act, peer="192.0.2.10")
+
+
+def test_visitors_are_those_whom_a_trusted_proxy_names(
+    keys: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gridnode.control.doorkeeper.MAX_VISITOR_REQUESTS_PER_MINUTE", 1)
+    public = frozenset({Scope.MONITOR})
+    policy = policy_of(NodeConfig(api_proxies=("127.0.0.1", "10.0.0.0/8"), state_dir=keys.path.parent))
+
+    async def act(http: httpx.AsyncClient) -> None:
+        async def status_for(*names: str) -> int:
+            return (await http.get(STATUS, headers={"X-Forwarded-For": ", ".join(names)})).status_code
+
+        assert await status_for("198.51.100.7") == 200
+        # What stands before the last stranger is his own invention.
+        assert await status_for("203.0.113.1", "198.51.100.7") == 429
+        assert await status_for("198.51.100.7", "10.1.2.3") == 429
+        assert await status_for("198.51.100.8", "10.1.2.3") == 200
+        # A visitor is no neighbour of the node, whatever he calls himself.
+        assert (await http.post(RUN, json={}, headers={"X-Forwarded-For": "127.0.0.1"})).status_code == 401
+
+    for proxy in (HERE, "::ffff:127.0.0.1"):
+        visit(replace(policy, public_scopes=public), act, peer=proxy, url="http://127.0.0.1:7337")
+
+
+def test_too_many_streams_of_a_public_monitor_are_refused_until_one_ends(
+    keys: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a proxy on this computer, over real HTTP."""
+    monkeypatch.setattr("gridnode.control.doorkeeper.MAX_LISTENERS_PER_ADDRESS", 1)
+    monkeypatch.setattr("gridnode.control.doorkeeper.MAX_LISTENERS", 2)
+    policy = DoorPolicy(keys=keys, proxies=(HERE,), public_scopes=frozenset({Scope.MONITOR}))
+    _, secret = keys.create("laptop", scopes=(Scope.MONITOR,))
+
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            address = await stack.enter_async_context(serve_door(FakeNode(), ANY_PORT, policy=policy))
+            http = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=f"http://{address}", trust_env=False)
+            )
+
+            async def listen(visitor: str, **headers: str) -> httpx.Response:
+                request = http.build_request("GET", EVENTS, headers={"X-Forwarded-For": visitor, **headers})
+                return await http.send(request, stream=True)
+
+            first, second = await listen("198.51.100.1"), await listen("198.51.100.2")
+            assert (first.status_code, second.status_code) == (200, 200)
+            again = await listen("198.51.100.1")
+            assert again.status_code == 429
+            third = await listen("198.51.100.3")
+            assert third.status_code == 503
+            assert int(again.headers["retry-after"]) > 0
+            assert int(third.headers["retry-after"]) > 0
+            assert (await listen("198.51.100.3", **bearer(secret))).status_code == 200
+            await first.aclose()
+
+            async def has_room() -> bool:
+                return (await listen("198.51.100.3")).status_code == 200
+
+            async with asyncio.timeout(20):
+                while not await has_room():
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(run())
 
 
 def test_too_many_requests_are_429_with_numbers(keys: KeyFile) -> None:
