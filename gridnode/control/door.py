@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import get_args
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,29 +11,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from gridnode import __version__
-from gridnode.control.answer_schema import Embedded, EmbedRequest, GenerateEvent, GenerateRequest
-from gridnode.control.answer_stream import AnswerStream
+from gridnode.control.answer_routes import make_answer_routes
 from gridnode.control.anthropic.routes import make_anthropic_routes
 from gridnode.control.door_errors import ErrorBody, describe_error
 from gridnode.control.door_policy import THIS_COMPUTER, DoorPolicy
-from gridnode.control.door_request import BodyTooLarge, decode_request, read_body
-from gridnode.control.door_response import json_response
+from gridnode.control.door_request import BodyTooLarge
 from gridnode.control.doorkeeper import Doorkeeper
 from gridnode.control.guard import guards
+from gridnode.control.history_routes import make_history_routes
 from gridnode.control.interface import NodeControl
 from gridnode.control.login_page import login_routes
 from gridnode.control.ollama.routes import make_ollama_routes
 from gridnode.control.openai.routes import make_openai_routes
-from gridnode.control.operation import Operation, description_route
+from gridnode.control.operation import description_route
 from gridnode.control.pause_routes import make_pause_routes
 from gridnode.control.petals.routes import make_petals_routes
-from gridnode.control.readiness import Readiness, readiness
 from gridnode.control.refusals import refuse_at
-from gridnode.control.score_schema import Scored, ScoreRequest
-from gridnode.control.server_sent import EventEncoder
 from gridnode.control.status_events import make_event_routes
-from gridnode.control.status_schema import NodeStatus
+from gridnode.control.status_routes import make_status_routes
 from gridnode.control.swarm_routes import make_swarm_routes
 from gridnode.errors import ErrorCode, GridError
 
@@ -62,68 +56,15 @@ def create_door(
 
 def make_routes(control: NodeControl) -> list[BaseRoute]:
     """Return everything that the door answers to."""
-
-    async def health(request: Request) -> Response:
-        return json_response({"healthy": True})
-
-    async def ready(request: Request) -> Response:
-        found = readiness(control.status())
-        return json_response(found, status=200 if found.ready else 503)
-
-    async def version(request: Request) -> Response:
-        return json_response({"version": __version__})
-
-    async def status(request: Request) -> Response:
-        return json_response(control.status())
-
-    async def run(request: Request) -> Response:
-        wanted = decode_request(await read_body(request), GenerateRequest)
-        return AnswerStream(
-            control.generate(wanted), encoder=EventEncoder(), closing=request.app.state.closing
-        )
-
-    async def embed(request: Request) -> Response:
-        wanted = decode_request(await read_body(request), EmbedRequest)
-        return json_response(await control.embed(wanted))
-
-    async def score(request: Request) -> Response:
-        wanted = decode_request(await read_body(request), ScoreRequest)
-        return json_response(await control.score(wanted))
-
     return [
-        Operation("GET", "/health", health, summary="Tell that the process lives", answer=dict[str, bool]),
-        Operation("GET", "/ready", ready, summary="Tell whether the node does its work", answer=Readiness),
-        Operation("GET", "/api/v1/version", version, summary="Tell the version", answer=dict[str, str]),
-        Operation("GET", "/api/v1/status", status, summary="Tell what the node does", answer=NodeStatus),
-        Operation(
-            "POST",
-            "/api/v1/run",
-            run,
-            summary="Answer a prompt or a conversation as events",
-            body=GenerateRequest,
-            events=get_args(GenerateEvent),
-        ),
-        Operation(
-            "POST",
-            "/api/v1/embed",
-            embed,
-            summary="Turn texts into vectors",
-            body=EmbedRequest,
-            answer=Embedded,
-        ),
-        Operation(
-            "POST",
-            "/api/v1/score",
-            score,
-            summary="Tell how probable texts are, or answers to them",
-            body=ScoreRequest,
-            answer=Scored,
-        ),
+        *make_status_routes(control),
+        *make_answer_routes(control),
         *make_openai_routes(control),
         *make_anthropic_routes(control),
         *make_petals_routes(control),
         *make_event_routes(control),
         *make_swarm_routes(control),
+        *make_history_routes(control),
         *make_ollama_routes(control),
         *make_pause_routes(control),
         description_route(),

@@ -1,4 +1,4 @@
-"""Routes about the swarm for programs: its state, whom it reaches, what happened, figures for Prometheus."""
+"""Routes about the swarm for programs: its state, whom this node reaches, figures for Prometheus."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from gridnode.control.door_response import json_response
-from gridnode.control.history import Activity, Sample, Work
 from gridnode.control.interface import NodeControl
 from gridnode.control.metrics import render_metrics
 from gridnode.control.operation import Operation
 from gridnode.control.state_report import StateReport, report_state
 from gridnode.control.status_schema import Reachable
-from gridnode.errors import BadInput, GridError
+from gridnode.errors import GridError
 
 
 def make_swarm_routes(control: NodeControl) -> list[BaseRoute]:
@@ -34,25 +33,6 @@ def make_swarm_routes(control: NodeControl) -> list[BaseRoute]:
             return json_response(Reachable(success=False, message=str(exc), your_ip=your_ip))
         return json_response(Reachable(success=True, your_ip=your_ip, rtt_s=rtt_s))
 
-    async def activity(request: Request) -> Response:
-        asked = request.query_params
-        try:
-            before = int(asked["before"]) if "before" in asked else None
-            limit = int(asked.get("limit", 50))
-        except ValueError as exc:
-            raise BadInput("before and limit are whole numbers") from exc
-        return json_response(
-            await control.history.activity(
-                before=before, limit=limit, peer_id=asked.get("peer_id", ""), kind=asked.get("kind", "")
-            )
-        )
-
-    async def samples(request: Request) -> Response:
-        return json_response(await control.history.samples(request.path_params["peer_id"]))
-
-    async def contributors(request: Request) -> Response:
-        return json_response(await control.history.work())
-
     async def metrics(request: Request) -> Response:
         headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"}
         return Response(render_metrics(control), headers=headers)
@@ -65,23 +45,6 @@ def make_swarm_routes(control: NodeControl) -> list[BaseRoute]:
             is_reachable,
             summary="Tell whether a node answers",
             answer=Reachable,
-        ),
-        Operation(
-            "GET", "/api/v1/activity", activity, summary="Tell what happened", answer=tuple[Activity, ...]
-        ),
-        Operation(
-            "GET",
-            "/api/v1/samples/{peer_id}",
-            samples,
-            summary="Tell the last 24 hours of a node",
-            answer=tuple[Sample, ...],
-        ),
-        Operation(
-            "GET",
-            "/api/v1/contributors",
-            contributors,
-            summary="Tell who helped",
-            answer=tuple[Work, ...],
         ),
         Operation(
             "GET",
