@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ async def follow(client: ControlClient, post: Callable[[Message], object], hurry
         except GridError as exc:
             post(StatusChanged(None, str(exc), is_absent=isinstance(exc, NotRunning)))
         hurry.clear()
-        try:
-            await asyncio.wait_for(hurry.wait(), FOLLOW_INTERVAL_S)
-        except TimeoutError:
-            continue
+        with contextlib.suppress(TimeoutError):
+            # Not `wait_for`: in Python 3.11 it forgets to be cancelled when the hurry comes at once.
+            async with asyncio.timeout(FOLLOW_INTERVAL_S):
+                await hurry.wait()

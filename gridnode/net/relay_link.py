@@ -12,6 +12,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
 from gridnode.core.relays import Relay
 from gridnode.errors import GridError, NoCapacity, PeerLost
+from gridnode.net.cancellation import raise_if_cancelled
 from gridnode.net.carrier import PathKind
 from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
@@ -105,8 +106,6 @@ class RelayLink:
     async def run(self) -> None:
         """Stay registered until cancelled, with growing waits after failures."""
         now = asyncio.get_running_loop().time
-        task = asyncio.current_task()
-        assert task is not None
         backoff_s = MIN_BACKOFF_S
         while True:
             began_at = now()
@@ -119,8 +118,7 @@ class RelayLink:
                     self.problem = problem
                     self._on_change()
             self._settled.set()
-            if task.cancelling():
-                raise asyncio.CancelledError  # it came while a group failed, which swallows it
+            raise_if_cancelled()
             backoff_s = (
                 MIN_BACKOFF_S if now() - began_at > MAX_BACKOFF_S else min(2 * backoff_s, MAX_BACKOFF_S)
             )

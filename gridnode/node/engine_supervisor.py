@@ -29,6 +29,7 @@ from gridnode.engine.requests import (
     StepRequest,
 )
 from gridnode.errors import BadInput, EngineLost, GridError
+from gridnode.net.cancellation import raise_if_cancelled
 from gridnode.node.engine_link import EngineLink
 from gridnode.wire.frames import MAX_HEADER_ITEMS
 from gridnode.wire.messages import Output
@@ -124,6 +125,7 @@ class EngineSupervisor:
                     self.num_restarts += 1
                     self._change(EngineState.RESTARTING, f"{exc}; restarting in {backoff_s:g} s")
                     logger.warning("%s; restarting in %g s", exc, backoff_s)
+                raise_if_cancelled()
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
         finally:
