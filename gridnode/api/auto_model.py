@@ -88,11 +88,7 @@ class AutoDistributedModel:
         """
         wishes = route_wishes(routing)
         checkpoint = open_checkpoint(name)
-        peers = [join] if isinstance(join, str) else list(join)
-        found, found_swarm = asyncio.run(local_swarm(api)) if not peers else ((), "home")
-        client = ClientNode(
-            join=tuple(map(parse_address, peers)) or found, swarm=swarm or found_swarm, listen=listen
-        )
+        client = _client(join, swarm=swarm, api=api, listen=listen)
         try:
             client.wait_model(checkpoint.model_id, checkpoint.facts.num_blocks)
             model, path = model_with_ends(checkpoint, cls._auto_class, dtype, **overrides)
@@ -128,6 +124,15 @@ class AutoDistributedModelForSequenceClassification(AutoDistributedModel):
     """
 
     _auto_class = AutoModelForSequenceClassification
+
+
+def _client(join: str | Sequence[str], *, swarm: str, api: Address, listen: Address) -> ClientNode:
+    """Return a new member of the swarm: that of the peers in `join`, or of the node on this computer."""
+    peers = [join] if isinstance(join, str) else list(join)
+    found, found_swarm = asyncio.run(local_swarm(api)) if not peers else ((), "home")
+    return ClientNode(
+        join=tuple(map(parse_address, peers)) or found, swarm=swarm or found_swarm, listen=listen
+    )
 
 
 def _connect(model: Any, blocks: RemoteBlocks) -> None:
