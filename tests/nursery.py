@@ -13,10 +13,11 @@ import multiprocessing
 import os
 import signal
 import socket
-import time
+import struct
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import NoReturn
 
 from gridnode.config import NodeConfig
 from gridnode.core.addresses import Address
@@ -27,21 +28,24 @@ from gridnode.core.spans import Span
 _PRELOADED = ["nursery", "torch", "onnxruntime", "transformers.models.llama.modeling_llama"] + [
     f"gridnode.{name}" for name in ("node.node", "engine.worker", "engine.torch_span", "engine.onnx_span")
 ]
+_NUMBER = struct.Struct("i")
 
 
 class ForkedWorker:
     """An engine worker, as `asyncio.subprocess.Process` looks to the supervisor."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, status: asyncio.Task[int]) -> None:
         self.pid = pid
-        self.returncode: int | None = None
+        self._status = status
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return os.waitstatus_to_exitcode(self._status.result()) if self._status.done() else None
 
     async def wait(self) -> int:
         """Wait for its end."""
-        if self.returncode is None:
-            _, status = await asyncio.to_thread(os.waitpid, self.pid, 0)
-            self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
+        return os.waitstatus_to_exitcode(await asyncio.shield(self._status))
 
     def kill(self) -> None:
         """End it at once."""
@@ -49,19 +53,53 @@ class ForkedWorker:
             os.kill(self.pid, signal.SIGKILL)
 
 
-async def fork_worker(sock: socket.socket) -> ForkedWorker:
-    """Fork an engine worker on its end of the pair; takes the place of starting a new Python."""
+class Midwife:
+    """A process that forks the engine workers of a node, one after another.
+
+    The node itself must not: it has threads, and a lock that one of them holds while the worker is forked
+    is never released in the worker, which then stands still for ever. Make it before the node has any.
+    """
+
+    def __init__(self) -> None:
+        self._sock, theirs = socket.socketpair()
+        with theirs:
+            if os.fork() == 0:
+                self._sock.close()
+                _fork_workers(theirs)
+        self._sock.setblocking(False)
+
+    async def fork_worker(self, sock: socket.socket) -> ForkedWorker:
+        """Fork an engine worker on its end of the pair; takes the place of starting a new Python."""
+        socket.send_fds(self._sock, [b"."], [sock.fileno()])
+        pid = await self._number()
+        # Awaited by whoever waits for the worker, which the supervisor does in any case.
+        return ForkedWorker(pid, asyncio.create_task(self._number(), name="worker's end"))
+
+    async def _number(self) -> int:
+        (number,) = _NUMBER.unpack(await asyncio.get_running_loop().sock_recv(self._sock, _NUMBER.size))
+        return int(number)
+
+
+def _fork_workers(orders: socket.socket) -> NoReturn:
+    """Fork a worker for every socket that comes; tell its process id, and how it ended."""
     from gridnode.engine import worker
 
-    pid = os.fork()
-    if pid:
-        return ForkedWorker(pid)
     try:
-        # No other socket of the node: its port must be closed as soon as the node is gone.
-        kept = os.dup2(sock.fileno(), 3)
-        os.closerange(4, 1024)
         worker._die_with_parent()
-        worker.Worker(socket.socket(fileno=kept)).run()
+        while True:
+            _, descriptors, _, _ = socket.recv_fds(orders, 1, 1)
+            if not descriptors:
+                break  # the node is gone
+            (descriptor,) = descriptors
+            pid = os.fork()
+            if pid == 0:
+                orders.close()
+                worker._die_with_parent()
+                worker.Worker(socket.socket(fileno=descriptor)).run()
+                break
+            os.close(descriptor)
+            orders.sendall(_NUMBER.pack(pid))
+            orders.sendall(_NUMBER.pack(os.waitpid(pid, 0)[1]))
     finally:
         os._exit(0)
 
@@ -74,7 +112,7 @@ def _serve(config: NodeConfig) -> None:
 
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
-    engine_supervisor._spawn = fork_worker  # type: ignore[assignment]
+    engine_supervisor._spawn = Midwife().fork_worker  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     asyncio.run(Node(config).run())
 
@@ -85,15 +123,12 @@ class Slot:
     def __init__(self, config: NodeConfig) -> None:
         self.config = config
         self.process: ForkServerProcess | None = None
-        self.started_at = 0.0
-        """When the node was started that is here, on the monotonic clock."""
 
     def start(self) -> None:
         """Start a node here; whoever was here before is dead."""
         context = multiprocessing.get_context("forkserver")
         self.process = context.Process(target=_serve, args=(self.config,), daemon=True)
         self.process.start()
-        self.started_at = time.monotonic()
 
     def kill(self) -> None:
         """Kill the node with SIGKILL, whatever it does, and bury it."""

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import itertools
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +43,6 @@ SPANS = [Span(0, 2), Span(0, 2), Span(0, 2), Span(2, 4), Span(2, 4), Span(2, 4)]
 HIDDEN_SIZE = 64
 START_TIMEOUT_S = 240.0
 MAX_LULL_S = 1.0
-STUCK_S = 45.0
 
 
 @dataclass
@@ -77,7 +75,6 @@ class Storm:
         """Kill nodes, most of them in the middle of an answer, and let each come back at once."""
         while self.kills < num_kills:
             await self._lull(self.rng.randrange(80))
-            await self.revive()
             online = self.online()
             in_use = sorted(set[str]().union(*self.running.values()) & online.keys())
             victims = in_use if in_use and self.rng.random() < 0.8 else sorted(online)
@@ -91,14 +88,6 @@ class Storm:
             await asyncio.to_thread(_restart, fallen)
             self.kills += len(fallen)
         self.is_over = True
-
-    async def revive(self) -> None:
-        """Start nodes again that do not come up: a fork beside threads that hold a lock may never go on."""
-        online = {slot.config.public_name for slot in self.online().values()}
-        oldest = time.monotonic() - STUCK_S
-        stuck = [s for s in self.slots if s.config.public_name not in online and s.started_at < oldest]
-        if stuck:
-            await asyncio.to_thread(_restart, stuck)
 
     async def _lull(self, num_steps: int) -> None:
         """Wait until so much was answered; where nothing is, because too many are dead, not for long."""
@@ -124,10 +113,7 @@ async def storm(directory: Path, model: Path, quantization: QuantFormat, seed: i
     with nursery(directory, model, SPANS, join=node.address, quantization=quantization) as slots:
         found = Storm(node, slots, random.Random(seed))
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                while len(found.online()) < len(slots):
-                    await found.revive()
-                    await asyncio.sleep(0.05)
+            await until(lambda: len(found.online()) == len(slots), timeout_s=START_TIMEOUT_S)
             yield found
         finally:
             running.cancel()
