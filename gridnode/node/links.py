@@ -21,6 +21,8 @@ MAX_CONNECTIONS_PER_PEER = 4
 MAX_ARRIVING = 256
 # A connection beside a newer one of the same peer is silent for so long only if that peer forgot it.
 RESTART_PATIENCE_S = 2.0
+# How often a connection that is to end is looked at: what runs on it may take as long as it likes.
+SURPLUS_LOOK_S = 0.5
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
 ConnectionHandler = Callable[[Connection], Awaitable[None]]
@@ -34,7 +36,8 @@ class Links:
     Args:
         peer_id: Who this node is.
         on_stream: Serves one stream that a peer opened; runs in a task of its own.
-        on_connection: Accompanies one connection that this node dialled, while it lasts.
+        on_connection: Accompanies one connection that this node dialled, while it lasts, or until it is
+            cancelled because both ends prefer another one; it leaves no stream open then.
         find_way: Returns the virtual address of a peer, if relays lead to it: tried before its addresses.
         admit: Returns once the peer of a new connection has proven that it belongs to the swarm, or raises.
     """
@@ -56,6 +59,7 @@ class Links:
         self._num_arriving = 0
         self._transports: Sequence[Transport] = ()
         self._connections: dict[PeerId, list[Connection]] = {}
+        self._news: dict[Connection, asyncio.Task[None]] = {}
         self._attempts: dict[_Target, asyncio.Task[Connection | GridError]] = {}
         self._group: asyncio.TaskGroup | None = None
 
@@ -194,6 +198,34 @@ class Links:
         known.append(connection)
         logger.debug("connected to %s at %s", short(connection.peer_id), connection.address)
         self._group.create_task(self._accompany(connection), name=f"link {short(connection.peer_id)}")
+        if connection.peer_id != self.peer_id:
+            self._settle_on_one(connection.peer_id)
+
+    def _settle_on_one(self, peer_id: PeerId) -> None:
+        """Let one connection to a peer remain: who dialled another one ends that."""
+        assert self._group is not None
+        chosen = self._linked(peer_id)
+        for connection in self._connections[peer_id]:
+            if chosen is not None and connection is not chosen and connection.is_client:
+                self._group.create_task(self._retire(connection, chosen), name=f"surplus {short(peer_id)}")
+
+    async def _retire(self, surplus: Connection, chosen: Connection) -> None:
+        """Close `surplus` once nothing runs on it any more, if the peer answers on `chosen`."""
+        try:
+            await chosen.ping()
+        except GridError:
+            return  # a peer that was restarted answers on the new one only
+        news = self._news.pop(surplus, None)
+        if news is None:
+            return  # it has ended, or ends already
+        news.cancel()
+        while True:
+            # Streams that wait for this pass of the loop, here or there, are not counted yet.
+            await asyncio.sleep(SURPLUS_LOOK_S)
+            if not surplus.streams or chosen.is_closed:
+                break
+        logger.debug("one connection to %s is enough", short(surplus.peer_id))
+        await surplus.aclose()
 
     async def _accompany(self, connection: Connection) -> None:
         """Serve the streams of `connection` while it lasts.
@@ -204,7 +236,8 @@ class Links:
         try:
             async with asyncio.TaskGroup() as group:
                 if connection.is_client:
-                    group.create_task(self._guard(self._on_connection(connection)), name="news")
+                    news = self._guard(self._on_connection(connection))
+                    self._news[connection] = group.create_task(news, name="news")
                 try:
                     while True:
                         stream = await connection.accept_stream()
@@ -217,6 +250,7 @@ class Links:
             await connection.aclose()
 
     def _forget(self, connection: Connection) -> None:
+        self._news.pop(connection, None)
         known = self._connections.get(connection.peer_id, [])
         if connection in known:
             known.remove(connection)

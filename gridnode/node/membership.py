@@ -142,10 +142,10 @@ class Membership:
         stream = await connection.open_stream()
         try:
             await stream.send(encode_message(OpenNews()))
-        except GridError:
-            stream.reset()
+            await self.exchange(stream)
+        except (GridError, asyncio.CancelledError):
+            stream.reset()  # the connection may go on without
             raise
-        await self.exchange(stream)
 
     def forget(self, peer_id: PeerId) -> None:
         """Drop a peer that was seen to be gone, until it announces itself again."""
@@ -270,6 +270,10 @@ class Membership:
             else:
                 backoff_s = MIN_BACKOFF_S
                 await connection.wait_closed()
+                # Of two connections one remains: perhaps the other one, which the peer has dialled.
+                while (link := self._links.connections().get(connection.peer_id)) is not None:
+                    await link.wait_closed()
+                    await asyncio.sleep(0)  # let it leave the table
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
 

@@ -267,11 +267,15 @@ class Relaying:
     async def improve(self, connection: Connection) -> None:
         """Look for ways without a relay to a peer that this node dialled, while the connection lasts."""
         peer = self._behind(connection)
-        if peer is not None:
-            try:
-                await self._talk(peer).lead(await connection.open_stream())
-            except* GridError as errors:
-                logger.debug("paths to %s: %s", short(connection.peer_id), errors.exceptions[0])
+        if peer is None:
+            return
+        stream = await connection.open_stream()
+        try:
+            await self._talk(peer).lead(stream)
+        except* GridError as errors:
+            logger.debug("paths to %s: %s", short(connection.peer_id), errors.exceptions[0])
+        finally:
+            stream.reset()  # the connection may go on without
 
     async def answer(self, stream: Stream, first: Frame) -> None:
         """Help a peer that dialled this node to find ways without a relay, while the stream lasts.
