@@ -1,6 +1,6 @@
 """What every transport offers: QUIC with its lanes, and the in-memory one of the tests.
 
-The same contract tests run on all of them (`tests/integration/test_transport_contract.py`).
+The same contract tests run on all of them (`tests/integration/test_transport_*.py`).
 """
 
 from __future__ import annotations

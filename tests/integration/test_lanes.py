@@ -3,54 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
+from quic_nodes import node, run
+from waiting import until
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PEER_ID_BYTES
 from gridnode.errors import PeerLost
 from gridnode.net import lanes
+from gridnode.net.carrier import PathKind
 from gridnode.net.identity import Identity
 from gridnode.net.lane_stream import LaneStream
 from gridnode.net.lane_tls import client_context, server_context
-from gridnode.net.quic import QuicTransport
+from gridnode.net.path_router import PathRouter
 from gridnode.net.quic_connection import QuicConnection
+from gridnode.net.virtual_peer import DirectRoute, RelayRoute
 from gridnode.wire.frames import Frame
 
-LOOPBACK = Address("127.0.0.1", 0)
 KIND = 0x10
 HELLO = Frame(KIND, body=b"hello")
 NONCE_BYTES = 32
 SIGNATURE_BYTES = 64
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(60):
-            await main
-
-    asyncio.run(limited())
-    gc.collect()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-@asynccontextmanager
-async def node(identity: Identity | None = None) -> AsyncIterator[QuicTransport]:
-    transport = QuicTransport(identity or Identity.generate(), LOOPBACK)
-    try:
-        yield transport
-    finally:
-        await transport.aclose()
 
 
 @asynccontextmanager
@@ -195,6 +172,29 @@ def test_a_peer_has_so_many_lanes_and_the_rest_on_quic(monkeypatch: pytest.Monke
                 await streams[-1].send(HELLO)
                 await (await accepted.accept_stream()).receive()
             assert [isinstance(stream, LaneStream) for stream in streams] == [True, True, False]
+
+    run(main())
+
+
+def test_no_lane_is_dialled_to_the_address_of_a_relay() -> None:
+    """It is not the peer's, and what answers there on TCP is not the peer either."""
+
+    async def main() -> None:
+        async with node() as near, node() as far:
+            router = PathRouter(near.endpoint, near.peer_id)
+            peer = router.peer(far.peer_id)
+            direct = DirectRoute(tuple(far.address))
+            peer.paths.add(direct, PathKind.DIRECT)
+            dialled = await near.dial(peer.address, peer_id=far.peer_id, timeout_s=10)
+            with socket.create_server(("127.0.0.1", 0)) as relay:
+                relay.setblocking(False)
+                peer.add_relay(RelayRoute(far.peer_id, relay.getsockname()), PathKind.RELAY)
+                peer.paths.remove(direct)
+                assert dialled.address == Address(*relay.getsockname())
+                assert not isinstance(await dialled.open_lane(), LaneStream)
+                with pytest.raises(BlockingIOError):
+                    relay.accept()
+            router.close()
 
     run(main())
 
