@@ -7,6 +7,7 @@ a name that its owner lets point to 127.0.0.1, and not across origins. From else
 from __future__ import annotations
 
 import contextlib
+import functools
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
@@ -30,12 +31,14 @@ from gridnode.control.doorkeeper import Doorkeeper, WrongScope
 from gridnode.control.keys import Scope
 from gridnode.control.login_page import COOKIE, login_page
 from gridnode.control.refusals import refuse_at
+from gridnode.control.socket_closing import closing_code, closing_reason
 from gridnode.errors import ErrorCode, GridError, KeyRefused, NoCapacity
 
 # The third kind, `lifespan`, is no request.
 _GUARDED = ("http", "websocket")
-# RFC 6455, section 7.4.1: the connection violates a policy.
-_POLICY_VIOLATION = 1008
+ADMIT_AGAIN = "admit_again"
+"""In the state of a WebSocket: raises `KeyRefused` or `RateLimited` if its key may not ask once more now."""
+
 # Beside those that every page may read.
 _EXPOSED_HEADERS = (
     *("Retry-After", "Server-Timing"),
@@ -76,7 +79,7 @@ class NameGuard:
             await self._app(scope, receive, send)
         else:
             body = ErrorBody(code=ErrorCode.BAD_INPUT, message=reason)
-            await _refuse(refuse_at(scope["path"], body, status=403), scope, receive, send)
+            await _refuse(refuse_at(scope["path"], body, status=403), reason, scope, receive, send)
 
 
 class KeyGuard:
@@ -100,10 +103,15 @@ class KeyGuard:
                 key = self._doorkeeper.admit(presented_key(scope), needed, address=address)
                 if key is None and lasts(scope["path"]):
                     stack.enter_context(self._doorkeeper.listening(address))
+                if scope["type"] == "websocket":
+                    # Each turn on it counts as a request, of a key that may have been revoked meanwhile.
+                    scope.setdefault("state", {})[ADMIT_AGAIN] = functools.partial(
+                        self._doorkeeper.admit, presented_key(scope), needed, address=address
+                    )
                 if needed is Scope.CHAT and (method == "POST" or scope["type"] == "websocket"):
                     stack.enter_context(self._doorkeeper.answering(key))
             except (KeyRefused, NoCapacity) as exc:
-                await _refuse(_refusal(scope, exc), scope, receive, send)
+                await _refuse(_refusal(scope, exc), str(exc), scope, receive, send)
                 return
             await self._app(scope, receive, send)
 
@@ -131,9 +139,18 @@ def _refusal(scope: Request, exc: GridError) -> Response:
     return response
 
 
-async def _refuse(response: Response, scope: Request, receive: Receive, send: Send) -> None:
-    if scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {}):
+async def _refuse(response: Response, reason: str, scope: Request, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await response(scope, receive, send)
+    elif "origin" in Headers(scope=scope):
+        # A browser tells a page nothing about a socket that was never open: neither status nor body.
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": bytes(response.body).decode()})
+        code = closing_code(response.status_code)
+        await send({"type": "websocket.close", "code": code, "reason": closing_reason(reason)})
+    elif "websocket.http.response" in scope.get("extensions", {}):
         await response(scope, receive, send)
     else:
         # Before it is accepted, this is an HTTP answer 403 (ASGI, section "Close - send event").
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        await send({"type": "websocket.close", "code": closing_code(response.status_code)})

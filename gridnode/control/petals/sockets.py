@@ -11,11 +11,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gridnode.control.answer_stream import MAX_READER_PAUSE_S
 from gridnode.control.dialect import names
-from gridnode.control.door_errors import ErrorBody, describe_error
+from gridnode.control.door_errors import ErrorBody, describe_error, status_of
+from gridnode.control.guard import ADMIT_AGAIN
 from gridnode.control.interface import NodeControl
 from gridnode.control.petals.errors import trouble
 from gridnode.control.petals.requests import Generate, Opened, OpenSession, Reply, Trouble
 from gridnode.control.petals.session import PetalsSession
+from gridnode.control.socket_closing import (
+    GOING_AWAY,
+    NORMAL_CLOSURE,
+    POLICY_VIOLATION,
+    closing_code,
+    closing_reason,
+)
 from gridnode.errors import BadInput, ContextFull, ErrorCode, GridError, NoCapacity
 
 logger = logging.getLogger("gridnode.control.petals")
@@ -29,11 +37,6 @@ MAX_IDLE_S = 300.0
 MAX_PAUSE_S = 10.0
 # A client asks, and reads until the turn ends; who sends more than this meanwhile does not read.
 MAX_QUEUED_MESSAGES = 8
-
-# RFC 6455, section 7.4.1.
-_NORMAL_CLOSURE = 1000
-_GOING_AWAY = 1001
-_POLICY_VIOLATION = 1008
 
 
 class PetalsSockets:
@@ -73,7 +76,7 @@ class PetalsSockets:
                 for task in (talk, gone, stopping):
                     task.cancel()
             if closing.is_set() and talk.cancelled():
-                await _end(socket, Trouble(traceback="the node is stopping"), _GOING_AWAY)
+                await _end(socket, Trouble(traceback="the node is stopping"), GOING_AWAY)
         finally:
             self._num_open -= 1
 
@@ -81,13 +84,14 @@ class PetalsSockets:
         try:
             await self._talk(socket, messages)
         except GridError as exc:
-            await _end(socket, trouble(describe_error(exc)), _NORMAL_CLOSURE)
+            body = describe_error(exc)
+            await _end(socket, trouble(body), closing_code(status_of(body)))
         except WebSocketDisconnect:
             pass
         except Exception:
             logger.exception("a session failed")
             body = ErrorBody(code=ErrorCode.INTERNAL, message="internal error; the node's log says more")
-            await _end(socket, trouble(body), _NORMAL_CLOSURE)
+            await _end(socket, trouble(body), NORMAL_CLOSURE)
 
     async def _talk(self, socket: WebSocket, messages: asyncio.Queue[str]) -> None:
         if self._num_open > self._max_sockets:
@@ -103,6 +107,8 @@ class PetalsSockets:
                 wanted = await self._next(messages, session)
                 if not isinstance(wanted, Generate):
                     raise BadInput("the session is open already; 'generate' is next")
+                if wanted.inputs:
+                    getattr(socket.state, ADMIT_AGAIN, _admit_anybody)()
                 async with contextlib.aclosing(session.generate(wanted)) as replies:
                     async for reply in replies:
                         await _send(socket, reply)
@@ -126,6 +132,10 @@ class PetalsSockets:
             return msgspec.json.decode(text, type=OpenSession | Generate, strict=False)
         except (msgspec.DecodeError, RecursionError) as exc:
             raise BadInput(f"the message cannot be used: {exc}") from exc
+
+
+def _admit_anybody() -> None:
+    """Stands for the guard where nobody needs a key."""
 
 
 class _Expired(GridError):
@@ -152,7 +162,7 @@ async def _read(socket: WebSocket, messages: asyncio.Queue[str]) -> None:
                 messages.put_nowait(text)
             except asyncio.QueueFull:
                 said = f"{MAX_QUEUED_MESSAGES} messages wait already; read the answers before sending more"
-                await _end(socket, Trouble(traceback=said), _POLICY_VIOLATION)
+                await _end(socket, Trouble(traceback=said), POLICY_VIOLATION)
                 return
 
 
@@ -161,11 +171,11 @@ async def _send(socket: WebSocket, record: Reply | Trouble | Opened) -> None:
         async with asyncio.timeout(MAX_READER_PAUSE_S):
             await socket.send_text(msgspec.json.encode(record).decode())
     except TimeoutError as exc:
-        raise WebSocketDisconnect(_GOING_AWAY, "the reader sleeps") from exc
+        raise WebSocketDisconnect(GOING_AWAY, "the reader sleeps") from exc
 
 
 async def _end(socket: WebSocket, last: Trouble, code: int) -> None:
     # Who left needs no goodbye.
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         await _send(socket, last)
-        await socket.close(code)
+        await socket.close(code, closing_reason(last.traceback))

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,10 @@ from websockets import Origin
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gridnode.control.door_policy import DoorPolicy
 from gridnode.control.door_server import serve_door
+from gridnode.control.key_file import KeyFile
+from gridnode.control.keys import Scope
 from gridnode.control.petals.sockets import MAX_QUEUED_MESSAGES, PetalsSockets
 from gridnode.errors import CacheFull
 
@@ -257,15 +261,53 @@ def test_who_sends_without_reading_is_shut_out() -> None:
     with_socket(node, act)
 
 
-@pytest.mark.parametrize(("name", "origin"), [("127.0.0.1", "https://evil.example"), ("evil.example", None)])
-def test_pages_and_names_of_strangers_get_no_socket(name: str, origin: Origin | None) -> None:
+def test_names_of_strangers_get_no_socket() -> None:
+    async def run() -> None:
+        async with serve_door(FakeNode(), ANY_PORT) as address:
+            uri = f"ws://evil.example:{address.port}/api/v2/generate"
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(uri, host=address.host, port=address.port)
+            assert refused.value.response.status_code == 403
+            assert b"--api-host" in refused.value.response.body
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "evil.example"])
+def test_pages_of_strangers_get_a_socket_that_says_why_and_closes(name: str) -> None:
     node = FakeNode()
 
     async def run() -> None:
         async with serve_door(node, ANY_PORT) as address:
             uri = f"ws://{name}:{address.port}/api/v2/generate"
+            origin = Origin("https://evil.example")
+            async with connect(uri, host=address.host, port=address.port, origin=origin) as socket:
+                assert (await hear(socket))["ok"] is False
+                with pytest.raises(ConnectionClosed) as closed:
+                    await socket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1008
+            assert "is refused" in closed.value.rcvd.reason
+
+    asyncio.run(run())
+    assert node.requests == []
+
+
+def test_a_revoked_key_ends_its_socket_at_the_next_turn(tmp_path: Path) -> None:
+    keys, node = KeyFile(tmp_path), FakeNode(ending={"stop_text": "###"})
+    key, secret = keys.create("phone", scopes=(Scope.CHAT,))
+
+    async def run() -> None:
+        async with serve_door(node, ANY_PORT, policy=DoorPolicy(keys=keys, home_needs_key=True)) as address:
+            headers = {"Authorization": f"Bearer {secret}"}
+            uri = f"ws://{address}/api/v2/generate"
+            async with connect(uri, additional_headers=headers) as socket:
+                await say(socket, **OPEN)
+                assert (await turn(socket, **GENERATE))[-1]["stop"]
+                keys.revoke(key.id)
+                assert "was revoked" in (await say(socket, **GENERATE))["traceback"]
             with pytest.raises(InvalidStatus) as refused:
-                await connect(uri, host=address.host, port=address.port, origin=origin)
-            assert refused.value.response.status_code == 403
+                await connect(uri, additional_headers=headers)
+            assert refused.value.response.status_code == 401
 
     asyncio.run(run())
