@@ -10,6 +10,7 @@ from typing import Any
 from gridnode.cli.doctor.examination import Facts, diagnose
 from gridnode.cli.doctor.findings import Diagnosis, Finding, State
 from gridnode.cli.doctor.machine import Disk, MachineFacts, StateDir
+from gridnode.cli.doctor.mapping import MappingFacts
 from gridnode.cli.doctor.model import ModelFacts
 from gridnode.cli.doctor.network import Attempt, NetworkFacts
 from gridnode.cli.doctor.service import ServiceFacts
@@ -63,6 +64,7 @@ HEALTHY = Facts(
         multicasts=(Attempt(host="192.168.1.7"),),
         platform="linux",
     ),
+    mapping=MappingFacts(unasked="no router is asked"),
     swarm=SwarmFacts(status=None, door_problem="", swarm=SwarmPass(name="home"), version="0.1.0", visits=()),
     model=ModelFacts(
         location="/models/Qwen3",

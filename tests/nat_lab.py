@@ -122,6 +122,10 @@ class Internet:
             }
         )
 
+    def router(self, name: str) -> str:
+        """Return the namespace of the router of a site."""
+        return self._routers[name]
+
     def block_udp(self, name: str) -> None:
         """Let the router of a site drop all UDP."""
         inside(self._routers[name], "nft", "insert rule ip filter through meta l4proto udp drop")

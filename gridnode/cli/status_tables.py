@@ -10,7 +10,7 @@ from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine, describe_pause
 from gridnode.control.served_relay import ServedRelay, describe_losses, describe_traffic
-from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, RelayStatus
+from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, PortMappingStatus, RelayStatus
 
 
 def status_view(status: NodeStatus) -> RenderableType:
@@ -22,6 +22,8 @@ def status_view(status: NodeStatus) -> RenderableType:
         parts.append(Text(describe_engine(status.engine), style="yellow"))
     parts += map(_relay, status.relays)
     parts += _served_relay(status.served_relay) if status.served_relay else []
+    if status.port_mapping is not None and (status.port_mapping.address or status.port_mapping.problem):
+        parts.append(_router(status.port_mapping))
     return Group(*parts, *([Text("")] if status.models else []), models_view(status))
 
 
@@ -50,6 +52,15 @@ def _served_relay(relay: ServedRelay) -> list[Text]:
         Text(f"serves a relay at {relay.listen}{by}: {describe_traffic(relay.counters)}"),
         *([Text(f"  {losses}", style="yellow")] if losses else []),
     ]
+
+
+def _router(mapping: PortMappingStatus) -> Text:
+    """Return a line about the router; why it lets nobody in, if so."""
+    if mapping.address:
+        return Text(
+            printable(f"router {mapping.router} lets others in at {mapping.address}, by {mapping.protocol}")
+        )
+    return Text(printable(f"nobody is let in from outside: {mapping.problem}"))
 
 
 def _peers(status: NodeStatus) -> Table:

@@ -106,6 +106,11 @@ class NodeConfig:
     mdns: bool = field(default=True, metadata=key("swarm"))
     """Whether to find the nodes of the same swarm on this network, and to be found by them."""
 
+    port_mapping: bool | None = field(
+        default=None, metadata=key("swarm", unset="in a private swarm, and where there is a relay")
+    )
+    """Whether to ask the router of this network, by NAT-PMP or UPnP, to let others on the Internet in."""
+
     swarm: str = field(default=DEFAULT_SWARM, metadata=key("swarm", "name", flag="--swarm"))
     """Name of the swarm; nodes of other swarms are refused. Of a private swarm, its invitation says it."""
 

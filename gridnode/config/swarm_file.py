@@ -110,6 +110,16 @@ class SwarmFile:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
 
+def maps_port(config: NodeConfig, invitation: Invitation) -> bool:
+    """Return whether a node asks its router for a way in from the Internet.
+
+    Unless somebody says so, it does not where that would only let strangers in who guess the name of a swarm.
+    """
+    if config.port_mapping is not None:
+        return config.port_mapping
+    return bool(config.relay or invitation.relays or invitation.swarm.is_private)
+
+
 def find_swarm(
     config: NodeConfig, environ: Mapping[str, str], *, wall_s: Callable[[], float] = time.time
 ) -> Invitation:

@@ -211,6 +211,26 @@ class RelayStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PortMappingStatus:
+    """How it went with the router that the node asked for a way in from the Internet."""
+
+    router: str
+    """Its address on this network."""
+
+    protocol: str
+    """`NAT-PMP` or `UPnP`; empty if it maps nothing."""
+
+    address: str
+    """Where it lets others in; empty if nowhere."""
+
+    problem: str = ""
+    """Why not; or why it did not go on, while its last word counts."""
+
+    router_is_hidden: bool = False
+    """Whether nobody on the Internet reaches the router itself, as behind another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """Answer of `GET /api/v1/status`."""
 
@@ -268,6 +288,9 @@ class NodeStatus:
 
     served_relay: ServedRelay | None = None
     """The relay that it is for others, if it is one."""
+
+    port_mapping: PortMappingStatus | None = None
+    """None if no router is asked."""
 
     pause: PauseStatus | None = None
     """Why it serves nothing now, if its owner or the circumstances want that."""

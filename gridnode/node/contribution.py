@@ -195,6 +195,11 @@ class Contribution:
             queued_steps=self.block_server.queued_steps if self.block_server else 0.0,
         )
 
+    def loading(self) -> tuple[int, int]:
+        """Return how many blocks are loaded of how many; zeros unless some are being loaded."""
+        engine = self.engine_status()
+        return (0, 0) if engine.state == "ready" else (engine.loaded_blocks, engine.wanted_blocks)
+
     def engine_status(self) -> EngineStatus:
         """Return what the engine worker is doing, in the words of the door."""
         engine = self.engine

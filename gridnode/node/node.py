@@ -13,7 +13,7 @@ from dataclasses import replace
 from gridnode import __version__
 from gridnode.config import NodeConfig
 from gridnode.config.settings import live_values
-from gridnode.config.swarm_file import SwarmFile, find_swarm
+from gridnode.config.swarm_file import SwarmFile, find_swarm, maps_port
 from gridnode.control.answer_schema import AnswerEvent, Embedded, EmbedRequest, GenerateRequest
 from gridnode.control.history import History
 from gridnode.control.score_schema import Scored, ScoreRequest
@@ -28,12 +28,9 @@ from gridnode.core.announcements import (
 from gridnode.core.ids import PeerId, short, show_peer
 from gridnode.core.invitation import Invitation
 from gridnode.core.swarm import SwarmState
-from gridnode.errors import (
-    GridError,
-    PeerLost,
-)
+from gridnode.errors import GridError, PeerLost
 from gridnode.net.identity import load_or_create_identity
-from gridnode.net.interfaces import bind_host, reachable_addresses
+from gridnode.net.interfaces import bind_host
 from gridnode.net.memory import MemoryNetwork
 from gridnode.net.quic import QuicTransport
 from gridnode.net.transport import Connection
@@ -48,6 +45,7 @@ from gridnode.node.links import Links
 from gridnode.node.membership import Membership, MembershipConfig
 from gridnode.node.model_access import ModelAccess
 from gridnode.node.on_demand import OnDemand
+from gridnode.node.own_addresses import OwnAddresses
 from gridnode.node.pacing import Pacing
 from gridnode.node.prompt_log import log_texts, logged
 from gridnode.node.reception import Reception
@@ -88,6 +86,9 @@ class Node:
             admit=self._admission.admit,
             find_way=lambda peer_id: self._relaying.find_way(peer_id),
         )
+        self._own = OwnAddresses(
+            maps_port(config, invitation), on_change=lambda: self._relaying.tell_addresses()
+        )
         relays = tuple(dict.fromkeys((*config.relay, *invitation.relays)))
         self._relaying = Relaying(
             self.identity,
@@ -96,6 +97,7 @@ class Node:
             serve_at=config.serve_relay,
             swarm=config.swarm,
             tags=lambda: self._admission.opaque_ids("relay"),
+            addresses=lambda: self._own.addresses,
             view=lambda: self.swarm,
             guess_ports=config.guess_ports,
             on_homes=lambda: self._membership.announce(),
@@ -157,7 +159,7 @@ class Node:
             wait_change=self._membership.wait_change,
             codec=self._texts.codec,
             on_unknown=OnDemand(self._admission, self._contribution).load,
-            loading=self._loading,
+            loading=self._contribution.loading,
         )
         self._draft_model = DraftModel(config, on_change=self._note_change)
         self._answering = Answering(self._models, self._draft_model)
@@ -208,16 +210,18 @@ class Node:
             listen = Address(bind_host(self.config.bind), listen.port)
         transport = QuicTransport(self.identity, listen)
         self.address = transport.address
+        self._own.begin(self.address)
         self._relaying.begin(transport)
         self._lan.begin(self.address)
-        at_home = MemoryNetwork().transport(self.peer_id)
         try:
             async with asyncio.TaskGroup() as group:
+                at_home = MemoryNetwork().transport(self.peer_id)
                 group.create_task(self.links.run([transport, at_home]), name="links")
                 group.create_task(self._admission.run(), name="admission")
                 group.create_task(self._membership.run(), name="membership")
                 group.create_task(self._lan.run(), name="lan")
                 group.create_task(self._relaying.run(), name="relaying")
+                group.create_task(self._own.run(), name="port mapping")
                 group.create_task(self._recorder.run(), name="recorder")
                 group.create_task(self._contribution.run(), name="contribution")
                 group.create_task(self._draft_model.run(), name="draft model")
@@ -248,7 +252,7 @@ class Node:
             uptime_s=time.monotonic() - self._started_at,
             pid=os.getpid(),
             listen=str(self.address),
-            addresses=tuple(map(str, reachable_addresses(self.address))),
+            addresses=tuple(map(str, self._own.addresses)),
             engine=self._contribution.engine_status(),
             open_sessions=len(sessions),
             open_streams=self.links.open_streams,
@@ -258,6 +262,7 @@ class Node:
             models=view.models(),
             relays=self._relaying.status(),
             served_relay=self._relaying.served(),
+            port_mapping=self._own.status(),
             sessions=sessions,
             running_answers=self._answering.num_running,
             waiting_answers=self._answering.num_waiting,
@@ -268,14 +273,14 @@ class Node:
 
     async def wait_change(self) -> None:
         """Return once the swarm or the engine has changed; see `NodeControl.wait_change`."""
-        changed = self._changed
-        await changed.wait()
+        await self._changed.wait()
 
     def _swarm_changed(self, before: SwarmState, after: SwarmState) -> None:
         self._recorder.swarm_changed(before, after)
         self._note_change()
 
     def _moved(self) -> None:
+        self._own.suspect()
         self._relaying.suspect()
         self._membership.announce()
 
@@ -350,10 +355,6 @@ class Node:
                 "leaving with %d sessions and %d answers unfinished", left, self._answering.num_running
             )
 
-    def _loading(self) -> tuple[int, int]:
-        engine = self._contribution.engine_status()
-        return (0, 0) if engine.state == "ready" else (engine.loaded_blocks, engine.wanted_blocks)
-
     def _engine_changed(self) -> None:
         engine = self._contribution.engine_status()
         self._recorder.engine_changed(engine.state, engine.detail)
@@ -371,7 +372,7 @@ class Node:
             ttl_s=ttl_s,
             state=self.state,
             swarm=self.config.swarm,
-            addresses=reachable_addresses(self.address),
+            addresses=self._own.addresses,
             public_name=self.config.public_name,
             version=__version__,
             serving=self._contribution.announced(),

@@ -15,7 +15,6 @@ from gridnode.core.relays import HOME_RELAYS, RENDEZVOUS_RELAYS, Relay, is_virtu
 from gridnode.core.swarm import SwarmState
 from gridnode.errors import GridError, ProtocolError
 from gridnode.net.identity import Identity
-from gridnode.net.interfaces import reachable_addresses
 from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
 from gridnode.net.relay_limits import RelayLimits
@@ -47,9 +46,11 @@ class Relaying:
         serve_at: Where it is a relay for others, if it is one.
         swarm: Name of the swarm, whose nodes choose the same relays of many; relays do not learn it.
         tags: Returns what the swarm is called before relays, newest first.
+        addresses: Returns where others reach this node without a router that changes addresses, but for a
+            port that it maps.
         view: Returns the swarm as this node sees it.
         guess_ports: Whether the user allows guesses, see `gridnode.node.port_guessing`.
-        on_homes: Called when the home relays have changed.
+        on_homes: Called when the home relays or addresses have changed, of which all of the swarm hear.
         on_change: Called when the way to some peer has changed.
     """
 
@@ -62,6 +63,7 @@ class Relaying:
         serve_at: Address | None,
         swarm: str,
         tags: Callable[[], tuple[str, ...]],
+        addresses: Callable[[], tuple[Address, ...]],
         view: Callable[[], SwarmState],
         guess_ports: bool,
         on_homes: Callable[[], None],
@@ -74,6 +76,7 @@ class Relaying:
         self._serve_at = serve_at
         self._service: RelayService | None = None
         self._tags = tags
+        self._addresses = addresses
         self._view = view
         self._guessing = PortGuessing(is_allowed=guess_ports)
         self._on_homes = on_homes
@@ -158,16 +161,15 @@ class Relaying:
         return tuple(sorted({link.observed for link in links if link.observed}))
 
     @property
-    def own_addresses(self) -> tuple[Address, ...]:
-        """Where this node is reached without a router that changes addresses."""
-        assert self._transport is not None
-        return reachable_addresses(self._transport.address)
-
-    @property
     def is_translated(self) -> bool:
         """Whether routers change the addresses of this node's packets, as far as relays can tell."""
         observed = {address.host for address in self.observed}
-        return bool(observed) and not observed & {address.host for address in self.own_addresses}
+        return bool(observed) and not observed & {address.host for address in self._addresses()}
+
+    def tell_addresses(self) -> None:
+        """Tell others that this node has other addresses now, and look for ways by them."""
+        self._note_change()
+        self._on_homes()
 
     def suspect(self) -> None:
         """Take the hint that this computer has moved."""
@@ -307,7 +309,7 @@ class Relaying:
         return PathTalk(
             peer,
             self._transport.endpoint,
-            own=lambda: self.own_addresses,
+            own=self._addresses,
             observed=lambda: self.observed,
             changed=lambda: self._changed,
             guessing=self._guessing,

@@ -170,6 +170,11 @@ class Gridnode < Formula
     sha256 "bb413d29f5eea38f31dd4754dd7377d4465116fb207585f97bf925588687c1ba"
   end
 
+  resource "miniupnpc" do
+    url "https://files.pythonhosted.org/packages/73/8f/4d7964914386dcd82da566e04af9a8744d2025e2d68fa37689d5c4e152cf/miniupnpc-2.3.3.tar.gz"
+    sha256 "ee5e957df828d2fa1cc364e60c583d10439110888f086c9182071c96a374b2ad"
+  end
+
   resource "ml-dtypes" do
     url "https://files.pythonhosted.org/packages/12/72/307d7c4bd0600601c7133fba5cb78af7db968152951c1cd473abb1cda782/ml_dtypes-0.6.0.tar.gz"
     sha256 "5e60251d32ced5598972e4d5e06a2f044341f9291402551a3f6f0ec44f9299b0"

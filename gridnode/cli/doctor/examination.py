@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from gridnode.cli.doctor.findings import Diagnosis, Group
 from gridnode.cli.doctor.machine import MachineFacts, machine_findings
 from gridnode.cli.doctor.machine_facts import look_at_state_dir, measure_machine
+from gridnode.cli.doctor.mapping import MappingFacts, mapping_findings
+from gridnode.cli.doctor.mapping_facts import look_at_mapping
 from gridnode.cli.doctor.model import ModelFacts, model_findings
 from gridnode.cli.doctor.model_facts import find_model
 from gridnode.cli.doctor.network import NetworkFacts, network_findings
@@ -36,6 +38,7 @@ class Facts:
     config: NodeConfig
     machine: MachineFacts
     network: NetworkFacts
+    mapping: MappingFacts
     relays: tuple[RelayVisit, ...] = ()
     """In the order of the configuration."""
 
@@ -66,8 +69,10 @@ async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
     network = measure_network(
         config, running_pid=running_pid, running_listen=status.listen if status else str(config.listen)
     )
-    swarm, relays = await asyncio.gather(
-        call_on_swarm(config, status, door_error), visit_relays(config.relay)
+    swarm, relays, mapping = await asyncio.gather(
+        call_on_swarm(config, status, door_error),
+        visit_relays(config.relay),
+        look_at_mapping(config, status, listen=network.listen, running_pid=running_pid),
     )
     model = await asyncio.to_thread(find_model, config, swarm.heard(), status, me=_me(config))
     machine = measure_machine(
@@ -83,6 +88,7 @@ async def examine(config: NodeConfig, *, config_problem: str = "") -> Facts:
         config=config,
         machine=machine,
         network=network,
+        mapping=mapping,
         relays=relays,
         swarm=swarm,
         model=model,
@@ -95,6 +101,7 @@ def diagnose(facts: Facts, groups: Collection[Group] = tuple(Group)) -> Diagnosi
     found = (
         *machine_findings(facts.machine),
         *network_findings(facts.network),
+        *mapping_findings(facts.mapping, facts.relays),
         *relay_findings(facts.relays),
         *swarm_findings(facts.swarm),
         *model_findings(facts.model),
