@@ -56,10 +56,21 @@ from gridnode.wire.relay_messages import (
 from gridnode.wire.signing import sign_announcement
 from gridnode.wire.tensors import TensorHeader
 
-_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-PEER = PeerId(_KEY.public_key().public_bytes_raw())
+PEER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PEER = PeerId(PEER_KEY.public_key().public_bytes_raw())
 SESSION = SessionId(b"s" * 16)
 TRACE = (HopTrace(compute_s=0.001, hop_s=0.002, received_bytes=8, sent_bytes=4),)
+SERVING = Serving(
+    model=ModelId("tiny", "a" * 64),
+    num_blocks=6,
+    span=Span(0, 3),
+    has_embeddings=True,
+    has_head=False,
+    quantization=QuantFormat.INT4,
+    max_session_tokens=100,
+    free_cache_tokens=100,
+    decode_block_s=0.001,
+)
 ANNOUNCEMENT = Announcement(
     peer_id=PEER,
     sequence=1_790_000_000_000,
@@ -69,17 +80,7 @@ ANNOUNCEMENT = Announcement(
     addresses=(Address("192.0.2.7", 7338), Address("2001:db8::7", 7338)),
     public_name="Ada",
     version="0.1.0",
-    serving=Serving(
-        model=ModelId("tiny", "a" * 64),
-        num_blocks=6,
-        span=Span(0, 3),
-        has_embeddings=True,
-        has_head=False,
-        quantization=QuantFormat.INT4,
-        max_session_tokens=100,
-        free_cache_tokens=100,
-        decode_block_s=0.001,
-    ),
+    serving=SERVING,
     rtts=((PEER, 0.02),),
 )
 OPENING = OpenSession(
@@ -109,7 +110,7 @@ SAMPLES: list[tuple[Message | RelayMessage, bytes]] = [
     (NewKey(key=KEY), b""),
     (OpenNews(), b""),
     (
-        Announce(announcements=(sign_announcement(ANNOUNCEMENT, _KEY.sign),)),
+        Announce(announcements=(sign_announcement(ANNOUNCEMENT, PEER_KEY.sign),)),
         b"",
     ),
     (OPENING, b""),

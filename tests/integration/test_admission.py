@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 from neighbours import LOOPBACK, Neighbour, neighbour
 from waiting import until
+from wire_samples import SERVING
 
 from gridnode.config.swarm_file import SwarmFile
 from gridnode.core.addresses import Address
-from gridnode.core.announcements import PeerState, Serving
+from gridnode.core.announcements import PeerState
 from gridnode.core.grants import Use, make_ticket
-from gridnode.core.ids import ModelId
 from gridnode.core.invitation import Invitation
-from gridnode.core.models import QuantFormat
-from gridnode.core.spans import Span
 from gridnode.core.swarm_pass import NONCE_BYTES, Challenge, SwarmPass
 from gridnode.core.swarm_secret import SwarmKey
 from gridnode.errors import GridError, PeerLost, SwarmRefused
@@ -37,17 +35,6 @@ NEW = SwarmKey(seed=bytes(range(1, 33)), made_s=NOW_S, older_until_s=NOW_S + HOU
 OTHER = SwarmKey(seed=bytes(32), made_s=NOW_S - HOUR_S, older_until_s=NOW_S - HOUR_S)
 MEMBER = SwarmPass(name="grandma", keys=(KEY,))
 STRANGER = SwarmPass(name="grandma", keys=(OTHER,))
-SERVING = Serving(
-    model=ModelId("tiny", "a" * 64),
-    num_blocks=4,
-    span=Span(0, 4),
-    has_embeddings=True,
-    has_head=True,
-    quantization=QuantFormat.NONE,
-    max_session_tokens=100,
-    free_cache_tokens=100,
-    decode_block_s=0.001,
-)
 
 
 def guest(use: Use = Use.CHAT, *, until_s: int = NOW_S + HOUR_S, key: SwarmKey = KEY) -> SwarmPass:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from fake_node import FakeNode
+
 from gridnode_dashboard.following import follow
 
 

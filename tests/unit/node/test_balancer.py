@@ -1,24 +1,13 @@
 from __future__ import annotations
 
+from wire_samples import SERVING
+
 from gridnode.core.announcements import Announcement, PeerState, Serving
-from gridnode.core.ids import ModelId, PeerId
-from gridnode.core.models import QuantFormat
-from gridnode.core.spans import Span
+from gridnode.core.ids import PeerId
 from gridnode.core.swarm import SwarmState
 from gridnode.node.balancer import is_our_turn
 
 SMALL, ME, LARGE = PeerId(b"\1" * 32), PeerId(b"\2" * 32), PeerId(b"\3" * 32)
-SERVING = Serving(
-    model=ModelId("tiny", "a" * 64),
-    num_blocks=4,
-    span=Span(0, 2),
-    has_embeddings=True,
-    has_head=False,
-    quantization=QuantFormat.INT8,
-    max_session_tokens=1,
-    free_cache_tokens=1,
-    decode_block_s=0.1,
-)
 
 
 def swarm_with(peer_id: PeerId, state: PeerState, serving: Serving | None = None) -> SwarmState:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-from gridnode.core.announcements import Announcement, PeerState, Serving
-from gridnode.core.ids import ModelId, PeerId
-from gridnode.core.models import QuantFormat
+from dataclasses import replace
+
+from wire_samples import SERVING
+
+from gridnode.core.announcements import Announcement, PeerState
+from gridnode.core.ids import PeerId
 from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
 from gridnode.node.swarm_news import swarm_news
@@ -18,17 +21,7 @@ def announcement(sequence: int, state: PeerState = PeerState.ONLINE, peer_id: Pe
         state=state,
         swarm="home",
         public_name="Ada",
-        serving=Serving(
-            model=ModelId("tiny", "f" * 64),
-            num_blocks=10,
-            span=Span(0, 4),
-            has_embeddings=True,
-            has_head=False,
-            quantization=QuantFormat.INT8,
-            max_session_tokens=10,
-            free_cache_tokens=10,
-            decode_block_s=0.01,
-        ),
+        serving=replace(SERVING, num_blocks=10, span=Span(0, 4)),
     )
 
 

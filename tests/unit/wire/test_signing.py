@@ -3,40 +3,14 @@ from dataclasses import replace
 import msgpack
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from wire_samples import ANNOUNCEMENT
+from wire_samples import PEER as ME
+from wire_samples import PEER_KEY as KEY
 
-from gridnode.core.addresses import Address
-from gridnode.core.announcements import Announcement, PeerState, Serving
-from gridnode.core.ids import ModelId, PeerId
-from gridnode.core.models import QuantFormat
-from gridnode.core.spans import Span
+from gridnode.core.ids import PeerId
 from gridnode.errors import ProtocolError, Unauthentic
 from gridnode.wire.messages import SignedAnnouncement
 from gridnode.wire.signing import _DOMAIN, sign_announcement, verify_announcement
-
-KEY = Ed25519PrivateKey.generate()
-ME = PeerId(KEY.public_key().public_bytes_raw())
-ANNOUNCEMENT = Announcement(
-    peer_id=ME,
-    sequence=7,
-    ttl_s=90.0,
-    state=PeerState.ONLINE,
-    swarm="home",
-    addresses=(Address("192.0.2.7", 7338), Address("2001:db8::7", 7338)),
-    public_name="Ada",
-    version="0.1.0",
-    serving=Serving(
-        model=ModelId("tiny", "a" * 64),
-        num_blocks=6,
-        span=Span(0, 3),
-        has_embeddings=True,
-        has_head=False,
-        quantization=QuantFormat.INT4,
-        max_session_tokens=100,
-        free_cache_tokens=100,
-        decode_block_s=0.001,
-    ),
-    rtts=((ME, 0.02),),
-)
 
 
 def forged(record: object) -> SignedAnnouncement:
