@@ -6,7 +6,7 @@ import asyncio
 
 
 def raise_if_cancelled() -> None:
-    """Raise the cancellation that a task group swallowed, because it came while the group ended with an error.
+    """Raise the cancellation that a task group swallowed: it came while the group ended with an error.
 
     A loop that begins anew after such an error would never end.
     """
