@@ -1,8 +1,7 @@
-"""`AutoDistributedModelForCausalLM` against the same model of `transformers` on one machine."""
+"""`AutoDistributedModelForCausalLM` generates what the same model of `transformers` does on one machine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +9,19 @@ import pytest
 import torch
 from background_swarm import BackgroundSwarm, background_swarm
 from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
     LogitsProcessorList,
     StoppingCriteria,
     StoppingCriteriaList,
 )
 
-from gridnode.api.auto_model import (
-    AutoDistributedConfig,
-    AutoDistributedModel,
-    AutoDistributedModelForCausalLM,
-    AutoDistributedModelForSequenceClassification,
-)
+from gridnode.api.auto_model import AutoDistributedModelForCausalLM
 from gridnode.core.addresses import Address
-from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
-from gridnode.errors import BadInput, ContextFull, NoCapacity, PeerRefused
+from gridnode.errors import BadInput, ContextFull
 
 pytestmark = pytest.mark.swarm
 
 PROMPT = torch.tensor([[1, 2, 3, 4, 5]])
-
-
-@pytest.fixture(scope="module")
-def swarm(tiny_llama: Path) -> Iterator[BackgroundSwarm]:
-    with background_swarm(tiny_llama, [Span(0, 2), Span(2, 4), Span(0, 4)]) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def model(swarm: BackgroundSwarm, tiny_llama: Path) -> Iterator[Any]:
-    found = AutoDistributedModelForCausalLM.from_pretrained(
-        str(tiny_llama), join=swarm.address, listen=Address("127.0.0.1", 0)
-    )
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def whole(tiny_llama: Path) -> Any:
-    """The same model, here."""
-    return AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_leased_afterwards(swarm: BackgroundSwarm) -> Iterator[None]:
-    yield
-    swarm.wait_nothing_leased()
 
 
 def both(model: Any, whole: Any, ids: torch.Tensor, **arguments: Any) -> tuple[list[Any], list[Any]]:
@@ -229,58 +193,6 @@ def test_a_session_forks_and_is_resumed(model: Any, whole: Any, swarm: Backgroun
 
 
 @torch.inference_mode()
-def test_blocks_have_sessions_of_their_own(model: Any, whole: Any) -> None:
-    """A2, A5, A7: a long step, short ones and an empty one through a slice, which crosses two nodes."""
-    hidden = torch.randn(1, 133, whole.config.hidden_size)
-    with model.blocks[1:3].inference_session(max_length=133) as session:
-        steps = [session.step(hidden[:, :129])]
-        steps += [session.step(hidden[:, i : i + 1]) for i in range(129, 133)]
-        assert session.step(hidden[:, :0]).shape == hidden[:, :0].shape
-        assert session.position == 133
-    assert torch.allclose(torch.cat(steps, dim=1), model.blocks[1:3](hidden), atol=1e-3)
-
-
-@torch.inference_mode()
-def test_a_path_of_our_own_through_the_blocks(model: Any, whole: Any) -> None:
-    """Blocks one by one, with a look at what is between them."""
-    hidden = model.get_input_embeddings()(PROMPT)
-    states = whole(PROMPT, output_hidden_states=True).hidden_states
-    for block_index, block in enumerate(model.blocks):
-        assert torch.allclose(hidden, states[block_index], atol=1e-3)
-        hidden = block(hidden)
-
-
-@torch.inference_mode()
-def test_the_model_without_its_head(swarm: BackgroundSwarm, tiny_llama: Path) -> None:
-    base = AutoDistributedModel.from_pretrained(
-        str(tiny_llama), join=swarm.address, listen=Address("127.0.0.1", 0)
-    )
-    here = AutoModel.from_pretrained(tiny_llama, dtype=torch.float32).eval()
-    assert torch.allclose(base(PROMPT).last_hidden_state, here(PROMPT).last_hidden_state, atol=1e-3)
-    assert base.config.num_hidden_layers == 4
-    base.close()
-
-
-def test_a_head_of_classes_is_trained_here(swarm: BackgroundSwarm, tiny_llama: Path) -> None:
-    model = AutoDistributedModelForSequenceClassification.from_pretrained(
-        str(tiny_llama), join=swarm.address, listen=Address("127.0.0.1", 0), num_labels=3
-    )
-    assert [name for name, weight in model.named_parameters() if weight.requires_grad] == ["score.weight"]
-    ids = torch.tensor([[5, 6, 7, 0], [9, 10, 11, 12]])
-    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
-    out = model(ids, attention_mask=mask, labels=torch.tensor([0, 2]), use_cache=False)
-    assert out.logits.shape == (2, 3)
-    out.loss.backward()
-    assert model.score.weight.grad.abs().sum() > 0
-    model.close()
-
-
-def test_the_configuration_is_that_of_the_architecture(tiny_llama: Path) -> None:
-    config = AutoDistributedConfig.from_pretrained(str(tiny_llama), num_labels=7)
-    assert (config.model_type, config.num_hidden_layers, config.num_labels) == ("llama", 4, 7)
-
-
-@torch.inference_mode()
 def test_a_session_is_as_long_as_it_was_told(model: Any) -> None:
     """A3."""
     with model.inference_session(max_length=8) as session:
@@ -294,85 +206,6 @@ def test_sessions_without_a_length_grow(model: Any, whole: Any, monkeypatch: pyt
     monkeypatch.setattr("gridnode.node.hidden_session.FIRST_LEASE_TOKENS", 8)
     found, expected = both(model, whole, PROMPT, max_new_tokens=40, do_sample=False)
     assert found == expected
-
-
-@torch.inference_mode()
-def test_blocks_are_a_module(model: Any, whole: Any) -> None:
-    """A1, A4, A14: one block, a slice, and halves that follow each other."""
-    hidden = torch.randn(2, 7, whole.config.hidden_size)
-    positions = torch.arange(7).unsqueeze(0)
-    rotary = whole.model.rotary_emb(hidden, positions)
-
-    def locally(first: int, last: int, states: torch.Tensor) -> torch.Tensor:
-        mask = torch.full((7, 7), float("-inf")).triu(1).expand(2, 1, 7, 7)
-        for layer in whole.model.layers[first:last]:
-            states = layer(states, attention_mask=mask, position_embeddings=rotary)
-        return states
-
-    blocks = model.blocks
-    assert len(blocks) == 4
-    assert [len(blocks[:2]), len(blocks[2:]), len(blocks[1])] == [2, 2, 1]
-    assert "blocks 1:3" in repr(blocks[1:3])
-    assert torch.allclose(blocks[1](hidden), locally(1, 2, hidden), atol=1e-4)
-    assert torch.allclose(blocks[1:3](hidden), locally(1, 3, hidden), atol=1e-4)
-    assert torch.allclose(blocks[2:](blocks[:2](hidden)), blocks(hidden), atol=1e-4)
-    assert len(list(blocks)) == 4
-    with pytest.raises(IndexError):
-        blocks[4]
-
-
-def test_gradients_are_those_of_one_machine(model: Any, whole: Any) -> None:
-    """A4, A14: through a slice that crosses two nodes, and through the whole model to its embeddings."""
-    hidden = torch.randn(2, 6, whole.config.hidden_size)
-    after = torch.randn(2, 6, whole.config.hidden_size)
-    rotary = whole.model.rotary_emb(hidden, torch.arange(6).unsqueeze(0))
-    mask = torch.full((6, 6), float("-inf")).triu(1).expand(2, 1, 6, 6)
-
-    def locally(states: torch.Tensor) -> torch.Tensor:
-        for layer in whole.model.layers[1:3]:
-            states = layer(states, attention_mask=mask, position_embeddings=rotary)
-        return states
-
-    found = []
-    for run in (model.blocks[1:3], locally):
-        inputs = hidden.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(run(inputs), inputs, after)
-        found.append(gradient)
-    assert torch.allclose(found[0], found[1], atol=1e-4)
-
-
-def test_a_prompt_is_tuned_through_the_swarm(model: Any, whole: Any) -> None:
-    """A16, shallow: the loss of a padded batch behind trainable prompt vectors, and their gradient."""
-    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 0, 0]])
-    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
-    labels = torch.tensor([[-100, -100, 5, 6, 7, 8], [-100, -100, 9, 10, -100, -100]])
-    start = torch.randn(1, 2, whole.config.hidden_size) * 0.02
-    found = []
-    for one in (model, whole):
-        prompt = start.clone().requires_grad_()
-        embedded = torch.cat([prompt.expand(2, -1, -1), one.get_input_embeddings()(ids)], dim=1)
-        loss = one(inputs_embeds=embedded, attention_mask=mask, labels=labels, use_cache=False).loss
-        loss.backward()
-        found.append((loss.item(), prompt.grad))
-    assert found[0][0] == pytest.approx(found[1][0], abs=1e-4)
-    assert torch.allclose(found[0][1], found[1][1], atol=1e-4)
-
-
-def test_gradients_with_a_cache_are_refused_clearly(model: Any, whole: Any) -> None:
-    embedded = torch.randn(1, 2, whole.config.hidden_size, requires_grad=True)
-    with pytest.raises(BadInput, match="use_cache=False"):
-        model(inputs_embeds=embedded, use_cache=True)
-
-
-def test_nodes_without_gradients_say_so(tiny_llama: Path) -> None:
-    with background_swarm(tiny_llama, [Span(0, 4)], quantization=QuantFormat.INT8) as swarm:
-        model = AutoDistributedModelForCausalLM.from_pretrained(
-            str(tiny_llama), join=swarm.address, listen=Address("127.0.0.1", 0)
-        )
-        inputs = torch.randn(1, 2, model.config.hidden_size, requires_grad=True)
-        with pytest.raises(PeerRefused, match="--executor torch"):
-            model.blocks(inputs).sum().backward()
-        model.close()
 
 
 def test_a_hop_that_goes_is_replaced_in_the_middle_of_a_generation(tiny_llama: Path, whole: Any) -> None:
@@ -400,21 +233,3 @@ def test_a_hop_that_goes_is_replaced_in_the_middle_of_a_generation(tiny_llama: P
         )
         assert found.tolist() == expected.tolist()
         model.close()
-
-
-@torch.inference_mode()
-def test_a_path_through_nodes_of_our_choice(model: Any, whole: Any, swarm: BackgroundSwarm) -> None:
-    hidden = model.get_input_embeddings()(PROMPT)
-    expected = model.blocks(hidden)
-    names = [node.config.public_name for node in swarm.swarm.nodes]
-    first, second = model.blocks[:2].through(route=names[0]), model.blocks[2:].through(block=[names[1]])
-    with first.inference_session() as session:
-        middle = session.step(hidden)
-        assert swarm.serving() == [0]
-    with second.inference_session() as session:
-        assert torch.allclose(session.step(middle), expected, atol=1e-4)
-        assert swarm.serving() == [2]
-    with pytest.raises(NoCapacity, match="that the request allows"):
-        model.blocks.through(allow=[names[0]])(hidden)
-    with pytest.raises(BadInput, match="routing cannot be used"):
-        model.blocks.through(rout=["Ada"])
