@@ -19,6 +19,17 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def check_address(address: Address) -> None:
+    """Accept what a socket can send to.
+
+    Raises:
+        ValueError: `address` is not an IP address with a port.
+    """
+    ipaddress.ip_address(address.host)
+    if not 0 < address.port < 2**16:
+        raise ValueError(f"port {address.port} is not in 1..65535")
+
+
 def is_loopback(address: Address) -> bool:
     """Return whether only this computer can reach `address`."""
     return ipaddress.ip_address(address.host).is_loopback

@@ -247,5 +247,7 @@ async def resolve(relay: Relay) -> Address:
         found = await asyncio.get_running_loop().getaddrinfo(relay.host, relay.port, type=socket.SOCK_DGRAM)
     except OSError as exc:
         raise PeerLost(f"the name {relay.host} leads nowhere: {exc.strerror or exc}") from None
+    except (UnicodeError, OverflowError):
+        raise PeerLost(f"{relay.place} is no name and port of a computer") from None
     hosts = sorted((str(entry[4][0]) for entry in found), key=lambda host: ":" in host)
     return Address(hosts[0], relay.port)

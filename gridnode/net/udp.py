@@ -59,6 +59,7 @@ _NO_SUCH_ADDRESS = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREA
 _MAX_ANCILLARY_BYTES = 128
 # Errors read at a time; each names one destination.
 _MAX_ERRORS = 16
+_PORTS = range(1, 65536)
 _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH})
 # What may be the answer to an earlier datagram, perhaps to somebody else.
 _LATE_ANSWERS = _UNREACHABLE | {errno.EMSGSIZE}
@@ -132,20 +133,26 @@ class DatagramSocket:
         """Return `address` as this socket writes it; an IPv6 socket reaches IPv4 too.
 
         Raises:
-            BadInput: not an IP address, or IPv6 on an IPv4 socket.
+            BadInput: not an IP address with a port, or IPv6 on an IPv4 socket.
         """
+        unusable = BadInput(f"{address} is not an IP address with a port")
         try:
             ip = ipaddress.ip_address(address.host)
         except ValueError:
-            raise BadInput(f"{address} is not an IP address with a port") from None
+            raise unusable from None
+        if address.port not in _PORTS:
+            raise unusable
         if self._sock.family == socket.AF_INET:
             if ip.version == 6:
                 raise BadInput(f"cannot reach {address} from {self.address}, which is an IPv4 address")
             return (str(ip), address.port)
         host = f"::ffff:{ip}" if ip.version == 4 else str(ip)
-        [(*_, resolved)] = socket.getaddrinfo(
-            host, address.port, socket.AF_INET6, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
-        )
+        try:
+            [(*_, resolved)] = socket.getaddrinfo(
+                host, address.port, socket.AF_INET6, socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+            )
+        except OSError:
+            raise unusable from None  # a zone of another computer
         return resolved
 
     def plain(self, source: SocketAddress) -> SocketAddress:

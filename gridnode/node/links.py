@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId, short
-from gridnode.errors import ConnectionClosed, GridError, PeerLost, ProtocolError, SwarmRefused
+from gridnode.errors import BadInput, ConnectionClosed, GridError, PeerLost, ProtocolError, SwarmRefused
 from gridnode.net.transport import Connection, Stream, Transport
 
 logger = logging.getLogger("gridnode.node.links")
@@ -102,7 +102,7 @@ class Links:
         """
         try:
             return self._linked(peer_id) or await self._dial_once(peer_id, tuple(addresses))
-        except SwarmRefused as exc:
+        except (BadInput, SwarmRefused) as exc:  # it said that it is at such addresses
             raise PeerLost(str(exc)) from exc
 
     async def join(self, address: Address) -> Connection:

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from gridnode.core.addresses import Address
+from gridnode.core.addresses import Address, check_address
 from gridnode.core.announcements import MAX_ADDRESSES
 from gridnode.core.swarm_pass import MAX_SWARM_KEYS
 from gridnode.wire.codec import MessageCodec, TypedMessage
@@ -74,6 +74,9 @@ class Observed(TypedMessage):
     type: ClassVar[int] = RelayMessageType.OBSERVED
     address: Address
 
+    def __post_init__(self) -> None:
+        check_address(self.address)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindMembers(TypedMessage):
@@ -106,6 +109,10 @@ class PathOffer(TypedMessage):
 
     guesses: bool = False
     """Whether the sender's user lets it guess at ports, and be guessed at."""
+
+    def __post_init__(self) -> None:
+        for address in (*self.own, *self.observed):
+            check_address(address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from gridnode.net.relay_link import RelayLink
 from gridnode.net.relay_server import RelayServer
 from gridnode.net.relay_service import RelayService
 from gridnode.net.transport import Connection
+from gridnode.node.links import Links
 from gridnode.node.node import Node
 from gridnode.wire.frames import Frame
 
@@ -337,6 +338,41 @@ def test_nobody_takes_the_place_of_a_relay_whose_id_is_known() -> None:
             assert link.route is None
             assert "instead of" in link.problem
             assert server.counters.registrations == 0
+
+    run(main)
+
+
+@pytest.mark.parametrize("place", [("a" * 64 + ".org", 7339), ("127.0.0.1", 70000), ("127.0.0.1", 2**70)])
+def test_a_relay_that_cannot_be_is_a_problem_like_any_other(place: tuple[str, int]) -> None:
+    async def main() -> None:
+        async with clients(1) as (a,):
+            link = await a.register(Address(*place))
+            assert link.problem
+            assert not a.tasks[0].done(), "it tries again, for whoever named the relay may mend it"
+
+    run(main)
+
+
+@pytest.mark.parametrize("listen", [LOOPBACK, Address("::1", 0)], ids=["IPv4", "IPv6"])
+def test_a_peer_at_addresses_that_cannot_be_is_lost_and_the_node_goes_on(listen: Address) -> None:
+    async def main() -> None:
+        async with clients(1) as (b,):
+            transport = QuicTransport(Identity.generate(), listen)
+
+            async def nothing(_: object) -> None:
+                pass
+
+            links = Links(transport.peer_id, on_stream=nothing, on_connection=nothing, admit=nothing)
+            running = asyncio.create_task(links.run([transport]))
+            await asyncio.sleep(0)
+            announced = [Address(host, port) for host in ("127.0.0.1", "::1") for port in (0, 70000, -1)]
+            with pytest.raises(PeerLost):
+                await links.connect(
+                    b.transport.peer_id, [*announced, Address("fe80::1%nowhere", 1), Address("", 1)]
+                )
+            assert not running.done()
+            running.cancel()
+            await asyncio.wait([running])
 
     run(main)
 

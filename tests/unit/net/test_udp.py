@@ -137,6 +137,9 @@ def test_ipv4_socket_refuses_ipv6_addresses() -> None:
             sock.to_socket_address(Address("::1", 1))
         with pytest.raises(BadInput, match="not an IP address"):
             sock.to_socket_address(Address("example.org", 1))
+        for port in (-1, 0, 65536, 2**70):
+            with pytest.raises(BadInput, match="not an IP address with a port"):
+                sock.to_socket_address(Address("127.0.0.1", port))
         sock.close()
 
     asyncio.run(main())

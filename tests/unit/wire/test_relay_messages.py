@@ -6,6 +6,7 @@ from gridnode.core.addresses import Address
 from gridnode.core.ids import PEER_ID_BYTES, PeerId
 from gridnode.errors import ProtocolError
 from gridnode.wire.codec import encode_message
+from gridnode.wire.frames import Frame
 from gridnode.wire.messages import MessageType
 from gridnode.wire.relay_messages import (
     MAX_MEMBERS,
@@ -63,3 +64,16 @@ def test_every_message_has_a_sample_and_a_type_of_its_own() -> None:
 def test_what_is_beyond_its_limits_is_refused(message: RelayMessage) -> None:
     with pytest.raises(ProtocolError, match="bad"):
         decode_relay_message(encode_message(message))
+
+
+@pytest.mark.parametrize(
+    ("host", "port"), [("example.org", 1), ("", 1), ("192.0.2.7", 0), ("192.0.2.7", 65536)]
+)
+def test_addresses_that_cannot_be_are_refused(host: str, port: int) -> None:
+    said = [host, port]
+    with pytest.raises(ProtocolError, match="bad Observed"):
+        decode_relay_message(Frame(Observed.type, {"address": said}))
+    for name in ("own", "observed"):
+        offer = {"secret": bytes(16), "own": [], "observed": [], name: [said]}
+        with pytest.raises(ProtocolError, match="bad PathOffer"):
+            decode_relay_message(Frame(PathOffer.type, offer))
