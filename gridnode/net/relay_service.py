@@ -23,7 +23,7 @@ from gridnode.wire.relay_messages import Register, decode_relay_message
 
 logger = logging.getLogger("gridnode.net.relay")
 
-# A node that connects says at once what it wants.
+# A node that connects says at once what it wants, and goes when it has no registration any more.
 REGISTER_TIMEOUT_S = 10.0
 # Connections beyond those of registered nodes: some come while others go.
 SPARE_CONNECTIONS = 64
@@ -93,7 +93,8 @@ class RelayService:
             if not isinstance(message, Register):
                 raise ProtocolError("a relay is there to register with")
             await self.server.serve(stream, message)
-            await connection.wait_closed()
+            async with asyncio.timeout(REGISTER_TIMEOUT_S):  # a refusal is still to be read
+                await connection.wait_closed()
         except* (GridError, TimeoutError) as errors:
             logger.debug("%s: %s", connection.address, errors.exceptions[0])
         finally:

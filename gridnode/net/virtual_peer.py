@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -55,6 +56,12 @@ class VirtualPeer:
     ) -> None:
         self.tag = tag
         self.address = virtual_address(tag)
+        self.followed_at = -math.inf
+        """When the peer last had us send probes, over whichever stream."""
+
+        self.guessed_at = -math.inf
+        """When one side last guessed at ports of the other."""
+
         self.paths = PeerPaths(
             tag=own_tag, secret=os.urandom(SECRET_BYTES), first_number=int.from_bytes(os.urandom(7), "big")
         )
@@ -173,6 +180,8 @@ class VirtualPeer:
         self, probe: Probe, route: DirectRoute | RelayRoute | GuessedRoute, kind: PathKind | None = None
     ) -> None:
         """Take a probe that came by `route`."""
+        if not probe.is_made_with(self.paths.secret):
+            return  # before more time is spent on what a stranger sends
         if kind is None:
             assert isinstance(route, DirectRoute)
             kind = self._kind_of(route.address)

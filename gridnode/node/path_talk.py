@@ -63,9 +63,7 @@ class PathTalk:
         self._guessing = guessing
         self._offer: PathOffer | None = None
         self._heard = asyncio.Event()
-        self._followed_at = -ROUND_S
         self._leads = False
-        self._guessed_at = -PAUSE_S
         self._guessed_for: tuple[object, ...] = ()
         self._guess_rounds = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,9 +119,9 @@ class PathTalk:
     async def _punched(self, stream: Stream) -> None:
         """Send probes because the peer says so, unless that has just been: probes cost others, too."""
         now = asyncio.get_running_loop().time()
-        if now - self._followed_at < ROUND_S / 2:
+        if now - self._peer.followed_at < ROUND_S / 2:
             return
-        self._followed_at = now
+        self._peer.followed_at = now
         self._peer.punch(self._addresses())
         if not self._leads:
             await stream.send(encode_message(Punch()))
@@ -136,10 +134,10 @@ class PathTalk:
         if (facts := self._facts()) != self._guessed_for:
             self._guessed_for, self._guess_rounds = facts, 0
         source = self._guessing_source()
-        is_time = now >= self._guessed_at + PAUSE_S and self._guess_rounds < MAX_ROUNDS
+        is_time = now >= self._peer.guessed_at + PAUSE_S and self._guess_rounds < MAX_ROUNDS
         if self._peer.paths.has_direct or source is None or not is_time:
             return
-        self._guessed_at = now
+        self._peer.guessed_at = now
         self._guess_rounds += 1
         await self._guessing.be_guessed(
             self._peer,
@@ -159,13 +157,13 @@ class PathTalk:
     def _asked_to_guess(self) -> None:
         """Guess because the peer says so, unless that has just been, or cannot help."""
         now = asyncio.get_running_loop().time()
-        if self._offer is None or not self._guessing.is_allowed or now < self._guessed_at + PAUSE_S:
+        if self._offer is None or not self._guessing.is_allowed or now < self._peer.guessed_at + PAUSE_S:
             return
         host = changing_host(self._offer.observed)
         if host is None or changing_host(self._observed()) is not None:
             return
         for destination in self._reachable([Address(host, GUESSED_PORTS.start)]):
-            self._guessed_at = now
+            self._peer.guessed_at = now
             self._start(self._guessing.guess(self._peer, destination), "guess")
 
     def _take(self, offer: PathOffer) -> None:

@@ -34,7 +34,7 @@ logger = logging.getLogger("gridnode.node.relaying")
 MAX_VISITED_RELAYS = 16
 # What a dial waits for relays of the peer, before it tries its addresses.
 VISIT_TIMEOUT_S = 3.0
-# Members dialled because a relay names them: the first of them tells of the others.
+# Members dialled at once because a relay names them: the first of them tells of the others.
 MAX_MEMBER_DIALS = 8
 
 
@@ -86,6 +86,7 @@ class Relaying:
         self._transport: QuicTransport | None = None
         self._router: PathRouter | None = None
         self._group: asyncio.TaskGroup | None = None
+        self._meeting: set[PeerId] = set()
         self._changed = asyncio.Event()
         self._told: tuple[Relay, ...] = ()
 
@@ -244,10 +245,12 @@ class Relaying:
         assert self._router is not None
         assert self._group is not None
         kind = dict(self._router.relays).get(route)
-        strangers = [peer_id for peer_id in peers if peer_id not in self._links.connections()]
-        for peer_id in strangers[:MAX_MEMBER_DIALS]:
-            if kind is not None and peer_id != self._peer_id:
+        known = {self._peer_id, *self._links.connections(), *self._meeting}
+        strangers = [peer_id for peer_id in peers if peer_id not in known]
+        for peer_id in strangers[: MAX_MEMBER_DIALS - len(self._meeting)]:
+            if kind is not None:
                 self._router.peer(peer_id).add_relay(route, kind)
+                self._meeting.add(peer_id)
                 self._group.create_task(self._dial(peer_id), name=f"member {short(peer_id)}")
 
     async def _dial(self, peer_id: PeerId) -> None:
@@ -255,6 +258,8 @@ class Relaying:
             await self._links.connect(peer_id, ())
         except GridError as exc:
             logger.debug("member %s: %s", short(peer_id), exc)
+        finally:
+            self._meeting.remove(peer_id)
 
     def _note_change(self) -> None:
         self._changed.set()
