@@ -194,7 +194,8 @@ def test_who_has_registered_and_left_keeps_no_place_at_a_relay(monkeypatch: pyte
         await stream.receive()
         stream.finish()
         await connection.wait_closed()
-        assert relay.server.counters.registered_nodes == 0
+        assert relay.server.counters.registrations == 1
+        assert relay.server.counters.nodes == 0
         await transport.aclose()
         running.cancel()
         await asyncio.wait([running])
