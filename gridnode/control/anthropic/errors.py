@@ -41,7 +41,8 @@ class ApiErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 def api_error(body: ErrorBody, *, status: int | None = None) -> ApiErrorAnswer:
     """Return `body` in Anthropic's words."""
-    kind = _TYPES.get(status or status_of(body), "api_error")
+    number = status or status_of(body)
+    kind = _TYPES.get(number, "invalid_request_error" if number < 500 else "api_error")
     return ApiErrorAnswer(error=ApiError(type=kind, message=_message(body), details=body.details))
 
 

@@ -56,14 +56,14 @@ class ApiErrorAnswer(msgspec.Struct, frozen=True):
     error: ApiError
 
 
-def api_error(body: ErrorBody, *, param: str | None = None) -> ApiErrorAnswer:
+def api_error(body: ErrorBody, *, param: str | None = None, status: int | None = None) -> ApiErrorAnswer:
     """Return `body` in OpenAI's words."""
     return ApiErrorAnswer(
         ApiError(
             message=_message(body),
-            type=_type(status_of(body)),
+            type=_type(status or status_of(body)),
             param=param or _PARAMS.get(body.code),
-            code=_CODES.get(body.code, str(body.code)),
+            code=_code(body.code, status),
             details=body.details,
         )
     )
@@ -71,7 +71,7 @@ def api_error(body: ErrorBody, *, param: str | None = None) -> ApiErrorAnswer:
 
 def api_error_response(body: ErrorBody, *, param: str | None = None, status: int | None = None) -> Response:
     """Return the answer for an error: the door's status and headers, OpenAI's body."""
-    return error_response(body, status=status, words=api_error(body, param=param))
+    return error_response(body, status=status, words=api_error(body, param=param, status=status))
 
 
 def _message(body: ErrorBody) -> str:
@@ -83,6 +83,12 @@ def _message(body: ErrorBody) -> str:
             "Please shorten it; nothing is ever cut silently."
         )
     return body.message
+
+
+def _code(code: ErrorCode, status: int | None) -> str:
+    if code is ErrorCode.KEY_REFUSED and status == 403:
+        return "insufficient_permissions"  # the key is right, and not for this
+    return _CODES.get(code, str(code))
 
 
 def _type(status: int) -> str:
