@@ -14,8 +14,8 @@ import sys
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-# Of address space; Python and the library take 30 MiB, the description of a router some kilobytes.
-_MAX_MEMORY_BYTES = 512 * 1024 * 1024
+# Of data; Python and the library take 20 MiB, the description of a router some kilobytes.
+_MAX_MEMORY_BYTES = 128 * 1024 * 1024
 # Ports outside that are tried: another computer of the house may hold the first one.
 _MAX_PORTS = 4
 # Those that nobody expects anything at (RFC 6335, 6).
