@@ -43,17 +43,17 @@ def figures(finished: Finished) -> str:
         f"{finished.completion_tokens} answered",
         f"first after {format_seconds(finished.ttft_s)}",
     ]
+    tokens_per_lap = (finished.completion_tokens - 1) / finished.laps if finished.laps else 1.0
     if finished.decode_tokens_per_s:
         per_token_s = 1 / finished.decode_tokens_per_s
-        in_hops_s = sum(hop.hop_s for hop in finished.route)
+        in_hops_s = sum(hop.hop_s for hop in finished.route) / tokens_per_lap
         parts.append(
             f"{finished.decode_tokens_per_s:.1f} tokens/s "
             f"({milliseconds(per_token_s)} ms a token, {milliseconds(in_hops_s)} ms of it in the hops)"
         )
     if finished.draft_tokens:
-        per_lap = (finished.completion_tokens - 1) / finished.laps
         parts.append(
-            f"{per_lap:.1f} tokens a lap ({finished.accepted_draft_tokens} of {finished.draft_tokens} drafts "
+            f"{tokens_per_lap:.1f} tokens a lap ({finished.accepted_draft_tokens} of {finished.draft_tokens} drafts "
             "accepted)"
         )
     if finished.reroutes:
