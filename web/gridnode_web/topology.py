@@ -11,6 +11,8 @@ from itertools import accumulate, pairwise
 from gridnode.control.status_schema import PeerStatus
 
 WIDTH = 960
+# Two nodes side by side, also on a phone.
+PAIR_WIDTH = 380
 # Two neighbours make a line, twenty an ellipse that needs its height.
 _HEIGHTS = ((2, 190), (5, 320), (10, 400))
 MAX_HEIGHT = 460
@@ -66,7 +68,7 @@ class Topology:
     """Nodes without a place."""
 
     height: int
-    width: int = WIDTH
+    width: int
 
 
 def cache_use(peer: PeerStatus) -> int | None:
@@ -79,7 +81,7 @@ def cache_use(peer: PeerStatus) -> int | None:
 
 
 def draw(peers: Sequence[PeerStatus], route: Sequence[str]) -> Topology:
-    """Return the picture: this node in the middle, the others around it by their blocks.
+    """Return the picture: this node in the middle, the others around it by their blocks; one other beside it.
 
     Args:
         route: Full ids of the hops of the route to show.
@@ -87,8 +89,10 @@ def draw(peers: Sequence[PeerStatus], route: Sequence[str]) -> Topology:
     shown = _shown(peers, route)
     around = [peer for peer in shown if not peer.is_self]
     height = next((height for most, height in _HEIGHTS if len(around) <= most), MAX_HEIGHT)
+    is_pair = len(around) == 1
+    home_x = PAIR_WIDTH - _MARGINS[0] if is_pair else WIDTH / 2
     places = [
-        Place(peer=peer, x=WIDTH / 2, y=height / 2, used=cache_use(peer) or 0)
+        Place(peer=peer, x=home_x, y=height / 2, used=cache_use(peer) or 0)
         for peer in shown
         if peer.is_self
     ]
@@ -105,6 +109,7 @@ def draw(peers: Sequence[PeerStatus], route: Sequence[str]) -> Topology:
         route=" ".join(f"{place.x:g},{place.y:g}" for place in way) if len(set(map(id, way))) > 1 else "",
         num_hidden=len(peers) - len(shown),
         height=height,
+        width=PAIR_WIDTH if is_pair else WIDTH,
     )
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fake_swarm import large_swarm, small_swarm
 
-from gridnode_web.topology import MAX_FAR_LINKS, MAX_NODES, WIDTH, cache_use, draw
+from gridnode_web.topology import MAX_FAR_LINKS, MAX_NODES, PAIR_WIDTH, WIDTH, cache_use, draw
 
 
 def test_every_node_of_a_small_swarm_has_a_place_in_the_picture() -> None:
@@ -15,6 +15,17 @@ def test_every_node_of_a_small_swarm_has_a_place_in_the_picture() -> None:
     assert all(0 < place.x < WIDTH and 0 < place.y < picture.height for place in picture.places)
     assert len(picture.near) == len(status.peers) - 1
     assert picture.route.count(" ") == len(status.models[0].route_peers)
+
+
+def test_two_nodes_stand_side_by_side_in_a_picture_that_fits_on_a_phone() -> None:
+    status = small_swarm()
+    home = next(peer for peer in status.peers if peer.is_self)
+    other = next(peer for peer in status.peers if not peer.is_self)
+    picture = draw([home, other], [])
+    assert picture.width == PAIR_WIDTH
+    left, right = sorted(place.x for place in picture.places)
+    assert left == PAIR_WIDTH - right, "as much room for a name on either side"
+    assert right - left > PAIR_WIDTH / 3
 
 
 def test_a_large_swarm_shows_the_nearest_and_the_route() -> None:
