@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import get_args
 
 from starlette.requests import Request
@@ -9,9 +10,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from gridnode.control.answer_schema import Embedded, EmbedRequest, GenerateEvent, GenerateRequest
-from gridnode.control.answer_stream import AnswerStream
+from gridnode.control.answer_stream import AnswerStream, WholeAnswer
 from gridnode.control.door_request import decode_request, read_body
-from gridnode.control.door_response import json_response
+from gridnode.control.door_response import error_response, json_response
 from gridnode.control.interface import NodeControl
 from gridnode.control.operation import Operation
 from gridnode.control.score_schema import Scored, ScoreRequest
@@ -29,11 +30,11 @@ def make_answer_routes(control: NodeControl) -> list[BaseRoute]:
 
     async def embed(request: Request) -> Response:
         wanted = decode_request(await read_body(request), EmbedRequest)
-        return json_response(await control.embed(wanted))
+        return _whole(request, lambda: control.embed(wanted))
 
     async def score(request: Request) -> Response:
         wanted = decode_request(await read_body(request), ScoreRequest)
-        return json_response(await control.score(wanted))
+        return _whole(request, lambda: control.score(wanted))
 
     return [
         Operation(
@@ -61,3 +62,12 @@ def make_answer_routes(control: NodeControl) -> list[BaseRoute]:
             answer=Scored,
         ),
     ]
+
+
+def _whole(request: Request, work: Callable[[], Awaitable[object]]) -> Response:
+    """Return the answer to work that is given up when its reader leaves."""
+
+    async def make() -> Response:
+        return json_response(await work())
+
+    return WholeAnswer(make, refuse=error_response, closing=request.app.state.closing)

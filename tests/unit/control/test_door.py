@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import msgspec
@@ -13,8 +14,10 @@ from fake_node import STATUS, FakeNode
 from waiting import until
 
 from gridnode import __version__
+from gridnode.control.answer_schema import Embedded, EmbedRequest
 from gridnode.control.door_request import MAX_BODY_BYTES
 from gridnode.control.door_server import serve_door
+from gridnode.control.score_schema import Scored, ScoreRequest
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.route_wishes import RouteWishes
 from gridnode.errors import CacheFull, ErrorCode, ModelUnknown, NoRoute, PeerLost
@@ -150,6 +153,43 @@ def test_no_request_passes_over_a_misspelt_wish(path: str) -> None:
             assert "unknown field" in refused.text
 
     with_door(FakeNode(), act)
+
+
+class NeverDone(FakeNode):
+    """Computes vectors and scores until nobody wants them any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        return await self._compute()
+
+    async def score(self, request: ScoreRequest) -> Scored:
+        return await self._compute()
+
+    async def _compute(self) -> Any:
+        self.begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.ended.set()
+
+
+@pytest.mark.parametrize("path", ["embed", "score"])
+def test_nothing_is_computed_for_a_reader_who_left(path: str) -> None:
+    """Such a request may take minutes, and holds leases on every hop."""
+    node = NeverDone()
+
+    async def act(http: httpx.AsyncClient) -> None:
+        asking = asyncio.create_task(http.post(f"/api/v1/{path}", json={"texts": ["x"]}))
+        async with asyncio.timeout(20):
+            await node.begun.wait()
+            asking.cancel()
+            await asyncio.wait([asking])
+            await node.ended.wait()
+
+    with_door(node, act)
 
 
 def test_errors_before_the_answer_have_their_status() -> None:
