@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute
 
 from gridnode.control.door import create_door
 from gridnode.control.door_policy import THIS_COMPUTER, DoorPolicy
+from gridnode.control.guard import MAX_REQUESTS
 from gridnode.control.interface import NodeControl
 from gridnode.core.addresses import Address, at_home, is_loopback, is_unspecified
 from gridnode.errors import AddressInUse, BadInput
@@ -23,8 +24,8 @@ from gridnode.units import MIB
 
 logger = logging.getLogger("gridnode.control.door")
 
-# Browsers hold six connections per page; beyond a few dozen pages somebody forgets to close them.
-MAX_CONNECTIONS = 256
+# Those that do nothing, and those of this computer, which sees how its node is also when it is full.
+SPARE_CONNECTIONS = 64
 # Answers end when told that the node stops; whoever does not read their end is not waited for.
 MAX_GOODBYE_S = 2
 # One turn of a conversation over a WebSocket; whole documents go over HTTP.
@@ -88,7 +89,7 @@ async def serving(app: Starlette, sockets: list[socket.socket]) -> AsyncIterator
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MAX_CONNECTIONS,
+        limit_concurrency=MAX_REQUESTS + SPARE_CONNECTIONS,
         timeout_graceful_shutdown=MAX_GOODBYE_S,
     )
     server = _Server(config)

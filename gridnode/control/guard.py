@@ -34,6 +34,8 @@ from gridnode.control.refusals import refuse_at
 from gridnode.control.socket_closing import closing_code, closing_reason
 from gridnode.errors import ErrorCode, GridError, KeyRefused, NoCapacity
 
+# Browsers hold six connections per page; beyond a few dozen pages somebody forgets to close them.
+MAX_REQUESTS = 256
 # The third kind, `lifespan`, is no request.
 _GUARDED = ("http", "websocket")
 ADMIT_AGAIN = "admit_again"
@@ -48,7 +50,7 @@ _EXPOSED_HEADERS = (
 
 def guards(policy: DoorPolicy, doorkeeper: Doorkeeper) -> list[Middleware]:
     """Return what stands before every route, outermost first."""
-    stack = [Middleware(NameGuard, policy=policy)]
+    stack = [Middleware(NameGuard, policy=policy), Middleware(CrowdGuard)]
     if policy.proxies:
         stack.insert(0, Middleware(ProxyHeadersMiddleware, trusted_hosts=list(policy.proxies)))
     if policy.origins:
@@ -80,6 +82,27 @@ class NameGuard:
         else:
             body = ErrorBody(code=ErrorCode.BAD_INPUT, message=reason)
             await _refuse(refuse_at(scope["path"], body, status=403), reason, scope, receive, send)
+
+
+class CrowdGuard:
+    """Middleware: refuses requests from elsewhere beyond `MAX_REQUESTS` at once, with 503."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._num_running = 0
+
+    async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] in _GUARDED and self._num_running >= MAX_REQUESTS and not is_local(scope):
+            reason = f"this node answers {MAX_REQUESTS} requests at once, and does; try again in a moment"
+            body = ErrorBody(code=ErrorCode.NO_CAPACITY, message=reason)
+            await _refuse(refuse_at(scope["path"], body), reason, scope, receive, send)
+            return
+        self._num_running += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._num_running -= 1
 
 
 class KeyGuard:

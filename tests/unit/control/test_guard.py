@@ -243,6 +243,40 @@ def test_too_many_streams_of_a_public_monitor_are_refused_until_one_ends(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [("/v1/models", ("error", "code")), ("/api/tags", ("error",)), (STATUS, ("error", "message"))],
+)
+def test_a_full_door_says_so_in_the_words_of_the_path_and_this_computer_sees_it(
+    keys: KeyFile, monkeypatch: pytest.MonkeyPatch, path: str, place: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("gridnode.control.guard.MAX_REQUESTS", 1)
+    _, secret = keys.create("laptop", scopes=(Scope.CHAT, Scope.MONITOR))
+    node = FakeNode(hang_after=1)
+    door = create_door(node, policy=DoorPolicy(keys=keys))
+
+    def client(peer: str, url: str) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(door, client=(peer, 40000))
+        return httpx.AsyncClient(transport=transport, base_url=url, headers=bearer(secret))
+
+    async def run() -> None:
+        async with client(ELSEWHERE, NODE) as far, client(HERE, "http://localhost:7337") as near:
+            running = asyncio.create_task(far.post(RUN, json={"prompt": "x"}))
+            await until(lambda: node.num_running == 1)
+            refused = await far.get(path)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            found = refused.json()
+            for name in place:
+                found = found[name]
+            assert found == "no_capacity" or "answers 1 requests at once" in found
+            assert (await near.get(STATUS)).status_code == 200
+            running.cancel()
+            await asyncio.wait([running])
+            assert (await far.get(path)).status_code == 200
+
+    asyncio.run(run())
+
+
 def test_too_many_requests_are_429_with_numbers(keys: KeyFile) -> None:
     _, secret = keys.create("laptop", scopes=(Scope.MONITOR,), requests_per_minute=2)
     _, other = keys.create("phone", scopes=(Scope.MONITOR,))
