@@ -6,7 +6,9 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -42,6 +44,13 @@ def dir_bytes(directory: Path) -> int:
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` by `data` so that a crash leaves the old file or the new one, never a part."""
+    with replacing(path, mode=mode) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path` when it is on the disk; never on an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: several threads and processes may write the same file at once.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -49,7 +58,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

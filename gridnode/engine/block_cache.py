@@ -2,61 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save
 
 from gridnode.core.models import QuantFormat
+from gridnode.engine.block_file import StoredArray, is_whole, stored_arrays, write_arrays
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array
 from gridnode.engine.model_use import removing, use_for_good
-from gridnode.engine.quantization import DEFAULT_GROUP_SIZE, QuantizedTensor, quantize
-from gridnode.paths import cache_dir, dir_bytes, write_atomically
+from gridnode.engine.quantization import DEFAULT_GROUP_SIZE, QuantizedTensor, carry, quantize
+from gridnode.paths import cache_dir, dir_bytes
 
 logger = logging.getLogger("gridnode.engine.block_cache")
 
 # Raised when what is written changes, so that older files are not read.
-_LAYOUT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class StoredArray:
-    """One array inside a file of the cache."""
-
-    path: Path
-    offset: int
-    length: int
-    dtype: str
-    """`uint8` or `float32`."""
-
-    shape: tuple[int, ...]
-
-    def mapped(self) -> Array:
-        """Return the array as a memory map: its pages are the system's, shared by all who read them."""
-        # Copy on write: torch wants arrays that could be written to; nobody does.
-        return np.memmap(self.path, self.dtype, mode="c", offset=self.offset, shape=self.shape)
+_LAYOUT = 2
+# Of int4, these keep 8 bits, with whatever is joined to them: they are the smallest matrices of a block, and
+# what rounding them to 4 costs is half of what all of them cost.
+_QUERIES_KEYS_VALUES = (".q_proj.", ".k_proj.", ".v_proj.", ".qkv_proj.", ".query_key_value.")
 
 
 class BlockCache:
-    """The quantized matrices of one checkpoint.
+    """The quantized matrices of one checkpoint."""
 
-    Args:
-        group_size: Values that share a scale.
-    """
-
-    def __init__(
-        self, checkpoint: Checkpoint, quantization: QuantFormat, *, group_size: int = DEFAULT_GROUP_SIZE
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, quantization: QuantFormat) -> None:
         self._checkpoint = checkpoint
         self._quantization = quantization
-        self._group_size = group_size
         self._directory = blocks_dir() / checkpoint.model_id.manifest
         use_for_good(checkpoint.model_id.manifest)
 
@@ -70,38 +45,48 @@ class BlockCache:
         Returns:
             For each matrix its arrays `packed`, `scales` and `zero_points`, see `pack`.
         """
-        name = f"{key}-{self._quantization}-g{self._group_size}-v{_LAYOUT}.safetensors"
+        name = f"{key}-{self._quantization}-g{DEFAULT_GROUP_SIZE}-v{_LAYOUT}.safetensors"
         path = self._directory / name
-        if not _is_whole(path):
+        if not is_whole(path):
             logger.debug("quantizing %s", key)
             arrays: dict[str, Array] = {}
             for matrix, names in parts.items():
                 for part, array in pack(self._quantize(names)).items():
                     arrays[f"{matrix}.{part}"] = array
-            write_atomically(path, save(arrays))
+            write_arrays(path, arrays)
         os.utime(self._directory)  # what was used last is removed last
-        stored = _stored_arrays(path)
+        stored = stored_arrays(path)
         return {
             matrix: {part: stored[f"{matrix}.{part}"] for part in ("packed", "scales", "zero_points")}
             for matrix in parts
         }
 
     def _quantize(self, names: list[str]) -> list[QuantizedTensor]:
-        return [
-            quantize(self._checkpoint.read(name), self._quantization, group_size=self._group_size)
-            for name in names
-        ]
+        """Return the tensors that are joined to one matrix; what a file has in 4 bits is taken as it is."""
+        quantization = self._quantization
+        if quantization is QuantFormat.INT4:
+            carried = [self._checkpoint.read_groups(name) for name in names]
+            if all(groups is not None for groups in carried):
+                return [carry(groups) for groups in carried if groups is not None]
+        if any(part in name for name in names for part in _QUERIES_KEYS_VALUES):
+            quantization = QuantFormat.INT8
+        return [quantize(self._checkpoint.read(name), quantization) for name in names]
 
 
 def mapped_tensor(stored: dict[str, StoredArray], shape: tuple[int, int]) -> QuantizedTensor:
     """Return a matrix of the cache, `[outputs, inputs]`, without reading it."""
     packed, scales, zero_points = (stored[part].mapped() for part in ("packed", "scales", "zero_points"))
     groups = scales.shape[1]
-    bits = 8 if zero_points.shape == scales.shape else 4
+    bits = stored_bits(stored)
     if bits == 4:
         halves = np.stack((zero_points & 0x0F, zero_points >> 4), axis=-1)
         zero_points = np.ascontiguousarray(halves.reshape(len(zero_points), -1)[:, :groups])
-    return QuantizedTensor(bits, packed.shape[2] * 8 // bits, shape, packed, scales, zero_points)
+    return QuantizedTensor(bits, DEFAULT_GROUP_SIZE, shape, packed, scales, zero_points)
+
+
+def stored_bits(stored: dict[str, StoredArray]) -> int:
+    """Return the bits of a value of a matrix of the cache: some of an int4 block have 8."""
+    return stored["packed"].shape[2] * 8 // DEFAULT_GROUP_SIZE
 
 
 def blocks_dir() -> Path:
@@ -113,7 +98,7 @@ def damaged_files(manifest: str) -> tuple[Path, ...]:
     """Return the files of a checkpoint's quantized blocks that are not as long as they say; they are made
     again when they are needed."""
     files = sorted((blocks_dir() / manifest).glob("*.safetensors"))
-    return tuple(path for path in files if not _is_whole(path))
+    return tuple(path for path in files if not is_whole(path))
 
 
 def shrink_block_cache(limit_bytes: int) -> None:
@@ -132,47 +117,21 @@ def shrink_block_cache(limit_bytes: int) -> None:
 
 def pack(tensors: list[QuantizedTensor]) -> dict[str, Array]:
     """Return the arrays of matrices joined by their outputs, as `MatMulNBits` of ONNX Runtime takes them."""
-    zero_points = np.concatenate([tensor.zero_points for tensor in tensors])
+    groups = max(tensor.scales.shape[1] for tensor in tensors)
+
+    def joined(arrays: list[Array]) -> Array:
+        """Matrices without corrections get some of zero beside those that have them."""
+        if len(arrays) == 1 and arrays[0].shape[1] == groups:
+            return arrays[0]
+        widths = [[(0, 0), (0, groups - array.shape[1])] + [(0, 0)] * (array.ndim - 2) for array in arrays]
+        return np.concatenate([np.pad(array, width) for array, width in zip(arrays, widths, strict=True)])
+
+    zero_points = joined([tensor.zero_points for tensor in tensors])
     if tensors[0].bits == 4:  # two to a byte, each row padded to whole bytes
         padded = np.pad(zero_points, ((0, 0), (0, zero_points.shape[1] % 2)))
         zero_points = padded[:, 0::2] | (padded[:, 1::2] << 4)
     return {
-        "packed": np.concatenate([tensor.packed for tensor in tensors]),
-        "scales": np.concatenate([tensor.scales for tensor in tensors]).astype(np.float32),
-        "zero_points": np.ascontiguousarray(zero_points),
-    }
-
-
-def _is_whole(path: Path) -> bool:
-    """Return whether a file is there, can be read, and ends where its header says.
-
-    A crash of the computer, or a disk that was full, leaves other files. Every byte of them would take
-    seconds to check at every start.
-    """
-    try:
-        stored = _stored_arrays(path)
-        end = max((array.offset + array.length for array in stored.values()), default=0)
-        return path.stat().st_size == end
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        return False
-
-
-def _stored_arrays(path: Path) -> dict[str, StoredArray]:
-    """Return where the arrays of a safetensors file lie."""
-    with path.open("rb") as file:
-        (header_bytes,) = struct.unpack("<Q", file.read(8))
-        if header_bytes > path.stat().st_size:
-            raise ValueError(f"{path} has no header of {header_bytes} bytes")
-        header = json.loads(file.read(header_bytes))
-    dtypes = {"U8": "uint8", "F32": "float32"}
-    return {
-        name: StoredArray(
-            path,
-            8 + header_bytes + record["data_offsets"][0],
-            record["data_offsets"][1] - record["data_offsets"][0],
-            dtypes[record["dtype"]],
-            tuple(record["shape"]),
-        )
-        for name, record in header.items()
-        if name != "__metadata__"
+        "packed": joined([tensor.packed for tensor in tensors]),
+        "scales": joined([tensor.scales for tensor in tensors]),
+        "zero_points": zero_points,
     }

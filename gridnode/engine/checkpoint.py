@@ -19,6 +19,7 @@ from gridnode.core.models import ModelFacts
 from gridnode.core.spans import MAX_BLOCKS
 from gridnode.engine.executor import Array
 from gridnode.engine.manifest import manifest_hash
+from gridnode.engine.quantization import Groups
 from gridnode.errors import BadCheckpoint
 
 # `model.layers.7.`, `transformer.h.7.`, `gpt_neox.layers.7.`
@@ -78,6 +79,10 @@ class Checkpoint(ABC):
         Raises:
             BadCheckpoint: there is no such tensor, or its file is damaged.
         """
+
+    def read_groups(self, name: str) -> Groups | None:
+        """Return a tensor that the file holds in groups of 4 bits; None for any other."""
+        return None
 
     @property
     @abstractmethod

@@ -1,6 +1,7 @@
 """Checkpoints in one GGUF file: names, configuration and weights in the form of `transformers`.
 
-Quantized tensors are dequantized to float32 when they are read. Format: the GGUF specification of ggml.
+Quantized tensors are dequantized to float32 when they are read; those of 4 bits can be had as they are.
+Format: the GGUF specification of ggml.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import numpy as np
 
 from gridnode.engine.checkpoint import Checkpoint, TensorEntry
 from gridnode.engine.executor import Array
+from gridnode.engine.gguf_groups import groups_of_tensor
 from gridnode.engine.manifest import file_hash
+from gridnode.engine.quantization import Groups
 from gridnode.errors import BadCheckpoint
 
 # Families whose tensors differ from those of `transformers` by name and by the order of rotary rows only.
@@ -96,12 +99,25 @@ class GgufCheckpoint(Checkpoint):
         shape = self.entry(name).shape
         tensor = self._gguf_tensors[name]
         weights: Array = gguf.dequantize(tensor.data, tensor.tensor_type).reshape(shape)
+        weights = self._in_order(name, weights)
+        return np.array(weights) if weights.base is not None else weights
+
+    def read_groups(self, name: str) -> Groups | None:
+        """Return a tensor that the file holds in groups of 4 bits; see `Checkpoint.read_groups`."""
+        groups = groups_of_tensor(self._gguf_tensors[name])
+        if groups is None:
+            return None
+        parts = (groups.values, groups.scales, groups.offsets)
+        return Groups(*(self._in_order(name, part) for part in parts))
+
+    def _in_order(self, name: str, rows: Array) -> Array:
+        """Return the rows of a tensor in the order of `transformers`."""
         if self.config["model_type"] in _PERMUTED_FAMILIES and ".self_attn." in name:
             if ".q_proj." in name:
-                return _halves(weights, self.facts.num_heads)
+                return _halves(rows, self.facts.num_heads)
             if ".k_proj." in name:
-                return _halves(weights, self.facts.num_kv_heads)
-        return np.array(weights) if weights.base is not None else weights
+                return _halves(rows, self.facts.num_kv_heads)
+        return rows
 
 
 def _halves(weights: Array, num_heads: int) -> Array:

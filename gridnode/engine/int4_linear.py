@@ -46,12 +46,15 @@ class Int4Linear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self._group_size = weight.group_size
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        scales = torch.from_numpy(weight.scales)
-        zeros = (_MIDDLE - torch.from_numpy(weight.zero_points.astype(np.float32))) * scales
-        pairs = torch.stack((scales, zeros), dim=-1).transpose(0, 1)  # [groups, outputs, 2]
-        values = torch.from_numpy(weight.values().reshape(weight.shape[0], -1))
+        groups = slice(weight.num_groups)
+        scales = weight.scales[:, groups]
+        zeros = (_MIDDLE - weight.zero_points[:, groups].astype(np.float32)) * scales + weight.corrections()
+        pairs = np.stack((scales, zeros), axis=-1).swapaxes(0, 1)  # [groups, outputs, 2]
+        values = torch.from_numpy(weight.values()[:, groups].reshape(weight.shape[0], -1))
         self.register_buffer("packed", _packed(values, device))
-        self.register_buffer("scales_and_zeros", pairs.contiguous().to(device, torch.bfloat16))
+        self.register_buffer(
+            "scales_and_zeros", torch.from_numpy(np.ascontiguousarray(pairs)).to(device, torch.bfloat16)
+        )
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return `[..., out_features]` for `[..., in_features]`."""

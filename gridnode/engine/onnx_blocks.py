@@ -229,8 +229,7 @@ class BlockBuilder:
             name = f"{prefix}{matrix}"
             inputs = self.checkpoint.entry(parts[matrix][0]).shape[1]
             if stored is not None:
-                bits = 4 if self.quantization is QuantFormat.INT4 else 8
-                result = graph.matmul(value, name, stored[matrix], inputs=inputs, bits=bits)
+                result = graph.matmul(value, name, stored[matrix], inputs=inputs)
             else:
                 result = self._exact_product(graph, value, name, parts[matrix])
             biases = [part.replace(".weight", ".bias") for part in parts[matrix]]
@@ -247,11 +246,8 @@ class BlockBuilder:
         if quantization is QuantFormat.NONE:
             return {name: self._exact_product(graph, value, name, names) for name, names in parts.items()}
         stored = BlockCache(self.checkpoint, quantization).matrices(key, parts)
-        bits = 4 if quantization is QuantFormat.INT4 else 8
         inputs = {name: self.checkpoint.entry(names[0]).shape[1] for name, names in parts.items()}
-        return {
-            name: graph.matmul(value, name, stored[name], inputs=inputs[name], bits=bits) for name in parts
-        }
+        return {name: graph.matmul(value, name, stored[name], inputs=inputs[name]) for name in parts}
 
     def _exact_product(self, graph: OnnxGraph, value: str, name: str, names: list[str]) -> str:
         matrix = np.concatenate([self._float(part) for part in names])

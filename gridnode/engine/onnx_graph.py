@@ -16,8 +16,10 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from gridnode.engine.block_cache import StoredArray
+from gridnode.engine.block_cache import stored_bits
+from gridnode.engine.block_file import StoredArray
 from gridnode.engine.executor import Array
+from gridnode.engine.quantization import DEFAULT_GROUP_SIZE, groups_of
 
 _OPSET = 21
 _IR_VERSION = 10
@@ -109,9 +111,12 @@ class OnnxGraph:
         tensor.ClearField("raw_data")
         self.initializers.append(tensor)
 
-    def matmul(self, value: str, name: str, arrays: dict[str, StoredArray], *, inputs: int, bits: int) -> str:
+    def matmul(self, value: str, name: str, arrays: dict[str, StoredArray], *, inputs: int) -> str:
         """Add the product of `value` with a quantized matrix."""
-        group_size = arrays["packed"].shape[2] * 8 // bits
+        groups = groups_of(inputs, DEFAULT_GROUP_SIZE)
+        if arrays["scales"].shape[1] > groups:  # corrections, see `QuantizedTensor`
+            value = self._with_sums(value, name)
+            inputs += groups
         names = [self.stored(f"{name}.{part}", array) for part, array in arrays.items()]
         return self.add(
             "MatMulNBits",
@@ -119,10 +124,17 @@ class OnnxGraph:
             contrib=True,
             K=inputs,
             N=arrays["packed"].shape[0],
-            bits=bits,
-            block_size=group_size,
+            bits=stored_bits(arrays),
+            block_size=DEFAULT_GROUP_SIZE,
             accuracy_level=_ACCURACY_INT8,
         )[0]
+
+    def _with_sums(self, value: str, name: str) -> str:
+        """Return `value` with the sums of its groups behind it."""
+        apart = self.constant(f"{name}.groups", np.array([0, 0, -1, DEFAULT_GROUP_SIZE], dtype=np.int64))
+        axis = self.constant(f"{name}.axis", np.array([3], dtype=np.int64))
+        sums = self.add("ReduceSum", [*self.add("Reshape", [value, apart]), axis], keepdims=0)
+        return self.add("Concat", [value, *sums], axis=2)[0]
 
     def session(self, *, num_threads: int) -> onnxruntime.InferenceSession:
         """Return the graph, ready to run."""

@@ -1,6 +1,9 @@
 """Weights in 4 or 8 bits: groups of values along the input dimension, each with a scale and a zero point.
 
-The layout is that of ONNX Runtime's `MatMulNBits`, so that one file in the cache serves every executor.
+The layout is that of ONNX Runtime's `MatMulNBits`, so that one file in the cache serves every executor. Its
+zero points are whole steps. In 4 bits a step is large, and a zero point that must be one shifts a whole group
+by up to half of it. So these matrices have a few inputs more, the sums of the groups of inputs, and the
+weights of those are what the zero points lack.
 """
 
 from __future__ import annotations
@@ -15,16 +18,17 @@ from gridnode.engine.executor import Array
 DEFAULT_GROUP_SIZE = 32
 # Shrinking the range clips the outliers and makes the steps finer for all others. The best of these by
 # squared error is kept, for each group; no calibration data is needed.
-_SHRINKS = (1.0, 0.93, 0.86, 0.79)
-# Rows quantized at a time: bounds the float copies of a large matrix.
-_ROWS_AT_A_TIME = 1024
+_SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
+# Values quantized at a time: their float copies stay in the processor's cache, and small beside the matrix.
+_VALUES_AT_A_TIME = 1 << 17
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantizedTensor:
     """A weight matrix `[outputs, inputs]` in few bits.
 
-    A value is `(q - zero_point) * scale` with the scale and the zero point of its group.
+    A value is `(q - zero_point) * scale` with the scale and the zero point of its group. If there are more
+    groups than the inputs fill, value `i` behind the inputs is added to all values of group `i`.
     """
 
     bits: int
@@ -42,6 +46,11 @@ class QuantizedTensor:
     """uint8 `[outputs, groups]`, one value each."""
 
     @property
+    def num_groups(self) -> int:
+        """Groups of the inputs."""
+        return groups_of(self.shape[1], self.group_size)
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of the three arrays."""
         return self.packed.nbytes + self.scales.nbytes + self.zero_points.nbytes
@@ -53,11 +62,41 @@ class QuantizedTensor:
         halves = np.stack((self.packed & 0x0F, self.packed >> 4), axis=-1)
         return halves.reshape(*self.packed.shape[:2], self.group_size)
 
+    def corrections(self) -> Array:
+        """Return what is added to all values of each group of the inputs, float32 `[outputs, groups]`."""
+        behind = self._dequantized(slice(self.num_groups, None)).reshape(self.shape[0], -1)
+        if not behind.size:
+            return np.zeros((self.shape[0], self.num_groups), dtype=np.float32)
+        return behind[:, : self.num_groups]
+
     def dequantize(self) -> Array:
         """Return the matrix as float32 `[outputs, inputs]`."""
-        steps = self.values().astype(np.float32) - self.zero_points[..., None]
-        matrix = (steps * self.scales[..., None]).reshape(self.shape[0], -1)
-        return np.ascontiguousarray(matrix[:, : self.shape[1]])
+        matrix = self._dequantized(slice(self.num_groups)) + self.corrections()[..., None]
+        return np.ascontiguousarray(matrix.reshape(self.shape[0], -1)[:, : self.shape[1]])
+
+    def _dequantized(self, groups: slice) -> Array:
+        steps = self.values()[:, groups].astype(np.float32) - self.zero_points[:, groups, None]
+        matrix: Array = steps * self.scales[:, groups, None]
+        return matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Rows of a matrix in groups of 4 bits: a value is `q * scale + offset`."""
+
+    values: Array
+    """uint8 `[outputs, groups, group_size]`, less than 16."""
+
+    scales: Array
+    """float32 `[outputs, groups]`."""
+
+    offsets: Array
+    """float32 `[outputs, groups]`."""
+
+
+def groups_of(inputs: int, group_size: int) -> int:
+    """Return how many groups the inputs of a matrix fill, the last one perhaps in part."""
+    return -(-inputs // group_size)
 
 
 def quantize(
@@ -68,57 +107,102 @@ def quantize(
     Inputs that do not fill the last group are padded with zeros.
 
     Raises:
-        ValueError: `quantization` is NONE, or the group size is not a power of two of at least 16.
+        ValueError: `quantization` is not one of groups, or the group size not a power of two of at least 16.
     """
     bits = {QuantFormat.INT8: 8, QuantFormat.INT4: 4}.get(quantization)
     if bits is None:
-        raise ValueError(f"{quantization} has no bits to quantize to")
+        raise ValueError(f"{quantization} has no groups to quantize to")
     if group_size < 16 or group_size & (group_size - 1):
         raise ValueError(f"group size must be a power of two of at least 16, got {group_size}")
+    rows = max(1, _VALUES_AT_A_TIME // weight.shape[1])
     pieces = [
-        _quantize_rows(weight[start : start + _ROWS_AT_A_TIME].astype(np.float32), bits, group_size)
-        for start in range(0, weight.shape[0], _ROWS_AT_A_TIME)
+        _quantize_rows(weight[start : start + rows].astype(np.float32), bits, group_size)
+        for start in range(0, weight.shape[0], rows)
     ]
-    values, scales, zero_points = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
-    packed = values if bits == 8 else values[..., 0::2] | (values[..., 1::2] << 4)
-    return QuantizedTensor(
-        bits,
-        group_size,
-        (weight.shape[0], weight.shape[1]),
-        np.ascontiguousarray(packed),
-        scales,
-        zero_points,
-    )
+    arrays = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+    return QuantizedTensor(bits, group_size, (weight.shape[0], weight.shape[1]), *arrays)
+
+
+def carry(groups: Groups) -> QuantizedTensor:
+    """Return a matrix that is in groups of 4 bits already: its values as they are, its offsets in 4 bits.
+
+    It is exact if all offsets are whole steps.
+    """
+    outputs, num_groups, group_size = groups.values.shape
+    return QuantizedTensor(4, group_size, (outputs, num_groups * group_size), *_with_corrections(groups))
 
 
 def _quantize_rows(rows: Array, bits: int, group_size: int) -> tuple[Array, Array, Array]:
-    """Return values `[rows, groups, group_size]`, scales and zero points `[rows, groups]`."""
+    """Return what `QuantizedTensor` holds of some rows."""
     padding = -rows.shape[1] % group_size
     grouped = np.pad(rows, ((0, 0), (0, padding))).reshape(rows.shape[0], -1, group_size)
+    if bits == 8 or padding:  # 256 steps leave nothing to gain; sums need whole groups
+        values, scales, zero_points = _rounded(grouped, bits)
+        return _packed(values, bits), scales, zero_points
+    return _with_corrections(_searched(grouped))
+
+
+def _rounded(grouped: Array, bits: int) -> tuple[Array, Array, Array]:
+    """Return values, scales and zero points in steps from the least to the greatest value of each group."""
+    steps = 2**bits - 1
     low = np.minimum(grouped.min(axis=-1), 0.0)  # zero stays exact, which padding relies on
     high = np.maximum(grouped.max(axis=-1), 0.0)
-    best = _round_to(grouped, low, high, bits)
-    if bits == 8:  # 256 steps leave nothing to gain
-        return best[:3]
-    for shrink in _SHRINKS[1:]:
-        tried = _round_to(grouped, low * shrink, high * shrink, bits)
-        is_better = tried[3] < best[3]
-        best = (
-            np.where(is_better[..., None], tried[0], best[0]),
-            np.where(is_better, tried[1], best[1]),
-            np.where(is_better, tried[2], best[2]),
-            np.where(is_better, tried[3], best[3]),
-        )
-    return best[:3]
-
-
-def _round_to(grouped: Array, low: Array, high: Array, bits: int) -> tuple[Array, Array, Array, Array]:
-    """Return values, scales, zero points and the squared error of each group."""
-    steps = 2**bits - 1
     scales = ((high - low) / steps).astype(np.float32)
     scales = np.where(scales > 0, scales, np.float32(1.0))
     zero_points = np.clip(np.rint(-low / scales), 0, steps)
     values = np.rint(grouped / scales[..., None]) + zero_points[..., None]
     np.clip(values, 0, steps, out=values)
-    errors = ((values - zero_points[..., None]) * scales[..., None] - grouped) ** 2
-    return values.astype(np.uint8), scales, zero_points.astype(np.uint8), errors.sum(axis=-1)
+    return values.astype(np.uint8), scales, zero_points.astype(np.uint8)
+
+
+def _searched(grouped: Array) -> Groups:
+    """Return the groups with the least squared error: of several ranges, with scales and offsets fitted."""
+    size = grouped.shape[-1]
+    low = np.minimum(grouped.min(axis=-1), 0.0)  # an offset is then never far from a zero point
+    high = np.maximum(grouped.max(axis=-1), 0.0)
+    sums = grouped.sum(axis=-1)
+    best = np.full(low.shape, -np.inf, dtype=np.float32)
+    found = Groups(np.empty(grouped.shape, np.uint8), np.empty_like(low), np.empty_like(low))
+    for shrink in _SHRINKS:
+        scales = (high - low) * np.float32(shrink / 15)
+        scales[scales == 0] = 1.0
+        start = low * np.float32((1 + shrink) / 2) + high * np.float32((1 - shrink) / 2)
+        values = grouped * (1 / scales)[..., None]
+        values -= (start / scales)[..., None]
+        np.rint(values, out=values)
+        np.clip(values, 0, 15, out=values)
+        # The straight line through (value, weight) with the least squared error.
+        of_values = values.sum(axis=-1)
+        spread = np.einsum("rgi,rgi->rg", values, values) - of_values**2 / size
+        together = np.einsum("rgi,rgi->rg", values, grouped) - of_values * sums / size
+        fitted = np.where(spread > 0, together / np.maximum(spread, 1e-6), scales)
+        explained = fitted * together  # the more, the less squared error is left
+        is_better = explained > best
+        np.copyto(best, explained, where=is_better)
+        np.copyto(found.values, values, where=is_better[..., None], casting="unsafe")
+        np.copyto(found.scales, fitted, where=is_better)
+        np.copyto(found.offsets, (sums - fitted * of_values) / size, where=is_better)
+    return found
+
+
+def _with_corrections(groups: Groups) -> tuple[Array, Array, Array]:
+    """Return what `QuantizedTensor` holds of rows in groups; corrections only if one is not zero."""
+    group_size = groups.values.shape[-1]
+    scales = groups.scales
+    steps = np.divide(-groups.offsets, scales, out=np.zeros_like(scales), where=scales != 0)
+    zero_points = np.clip(np.rint(steps), 0, 15)
+    corrections = groups.offsets + zero_points * scales
+    values, zero_points = groups.values, zero_points.astype(np.uint8)
+    if corrections.any():
+        padding = -corrections.shape[1] % group_size
+        corrections = np.pad(corrections, ((0, 0), (0, padding)))
+        behind = _rounded(corrections.reshape(len(corrections), -1, group_size), 4)
+        values, scales, zero_points = (
+            np.concatenate((inputs, more), axis=1)
+            for inputs, more in zip((values, scales, zero_points), behind, strict=True)
+        )
+    return _packed(values, 4), scales, zero_points
+
+
+def _packed(values: Array, bits: int) -> Array:
+    return values if bits == 8 else values[..., 0::2] | (values[..., 1::2] << 4)

@@ -27,6 +27,7 @@ class QuantizedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self._bits = weight.bits
+        self._num_groups = weight.num_groups
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self.register_buffer("packed", torch.from_numpy(weight.packed))
         self.register_buffer("scales", torch.from_numpy(weight.scales))
@@ -47,8 +48,11 @@ class QuantizedLinear(nn.Module):
         if self._bits == 4:
             values = torch.stack((values & 0x0F, values >> 4), dim=-1).flatten(-2)
         steps = values.float() - self.zero_points[start:end, :, None]
-        matrix = (steps * self.scales[start:end, :, None]).flatten(-2)
-        return matrix[:, : self.in_features]
+        matrix = steps * self.scales[start:end, :, None]
+        inputs, behind = matrix[:, : self._num_groups], matrix[:, self._num_groups :]
+        if behind.shape[1]:
+            inputs = inputs + behind.flatten(-2)[:, : self._num_groups, None]
+        return inputs.flatten(-2)[:, : self.in_features]
 
 
 class QuantizedExperts(nn.Module):

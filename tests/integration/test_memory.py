@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 PROGRAM = """
-import json, sys
+import ctypes, json, sys
 from pathlib import Path
 import psutil
 import gridnode.engine.select
@@ -38,6 +38,8 @@ def load(span):
     return OnnxSpan(checkpoint, span, quantization=quantization, max_positions=64, num_threads=1)
 
 load(Span(5, 6))  # imports the classes of the family, starts the libraries' threads
+# glibc keeps what was freed: it would hide as much of what the next span takes.
+getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)
 before = psutil.Process().memory_info().rss
 Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far, proc(5)
 span = load(Span(start, end))
@@ -107,6 +109,7 @@ def test_quantized_blocks_are_mapped_from_the_disk(
             print(
                 f"  {when}: {format_bytes(max(0, found['span']))}, peak {format_bytes(max(0, found['peak']))}"
             )
+    assert first["peak"] < 1.3 * span_bytes
     assert again["peak"] < 1.3 * span_bytes
     if executor == "torch":  # ONNX Runtime packs them for the processor, and lets the map go
-        assert again["span"] < 0.1 * span_bytes
+        assert again["span"] < 0.2 * span_bytes

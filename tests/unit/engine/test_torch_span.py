@@ -110,7 +110,8 @@ def test_quantized_blocks_compute_with_the_weights_that_they_stand_for(
     tensors = load_file(file)
     for name, tensor in tensors.items():
         if name.endswith("proj.weight") or name == "lm_head.weight":
-            bits = QuantFormat.INT8 if name == "lm_head.weight" else quantization
+            keeps_8_bits = name == "lm_head.weight" or name.split(".")[-2] in ("q_proj", "k_proj", "v_proj")
+            bits = QuantFormat.INT8 if keeps_8_bits else quantization
             tensors[name] = quantize(tensor, bits).dequantize()
     save_file(tensors, file)
     expected = Chain(spans(restored, CUTS[0])).run(TOKENS, 0)
