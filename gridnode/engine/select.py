@@ -13,6 +13,7 @@ from gridnode.engine.devices import check_device, half_dtype
 from gridnode.engine.executor import SpanExecutor
 from gridnode.engine.gguf_checkpoint import GgufCheckpoint
 from gridnode.engine.gguf_text import export_text
+from gridnode.engine.huge_pages import use_huge_pages
 from gridnode.engine.onnx_blocks import unsupported_reason
 from gridnode.engine.requests import EngineConfig
 from gridnode.errors import BadInput
@@ -74,28 +75,40 @@ def build_executor(
         BadInput: it cannot run this model here.
         BadCheckpoint: a tensor is missing or damaged.
     """
-    num_threads = config.num_threads or os.cpu_count() or 1
     name = choose_executor(config, checkpoint)
     # Only the one that computes is imported: torch alone takes seconds and 200 MB.
-    if name == "onnx":
-        from gridnode.engine.onnx_span import OnnxSpan
+    build = _build_onnx if name == "onnx" else _build_torch
+    span = build(config, checkpoint, config.num_threads or os.cpu_count() or 1, on_block)
+    use_huge_pages()
+    return name, span
 
-        return name, OnnxSpan(
-            checkpoint,
-            config.span,
-            quantization=config.quantization,
-            kv=config.kv,
-            max_positions=min(checkpoint.facts.max_positions, config.cache_tokens),
-            num_threads=num_threads,
-            on_block=on_block,
-        )
+
+def _build_onnx(
+    config: EngineConfig, checkpoint: Checkpoint, num_threads: int, on_block: Callable[[], None]
+) -> SpanExecutor:
+    from gridnode.engine.onnx_span import OnnxSpan
+
+    return OnnxSpan(
+        checkpoint,
+        config.span,
+        quantization=config.quantization,
+        kv=config.kv,
+        max_positions=min(checkpoint.facts.max_positions, config.cache_tokens),
+        num_threads=num_threads,
+        on_block=on_block,
+    )
+
+
+def _build_torch(
+    config: EngineConfig, checkpoint: Checkpoint, num_threads: int, on_block: Callable[[], None]
+) -> SpanExecutor:
     import torch
 
     from gridnode.engine.torch_span import TorchSpan
 
     torch.set_num_threads(num_threads)
     check_device(config.device)
-    return name, TorchSpan(
+    return TorchSpan(
         checkpoint,
         config.span,
         dtype=choose_dtype(config, checkpoint),
