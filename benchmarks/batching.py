@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engine import make_1b
+from random_llama import write_safetensors
 from rich.console import Console
 from rich.table import Table
 
@@ -200,7 +200,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["XDG_CACHE_HOME"] = scratch
-        make_1b(Path(scratch) / "1b")
+        write_safetensors(Path(scratch) / "1b")
         run(str(Path(scratch) / "1b"), arguments)
 
 

@@ -3,6 +3,8 @@
 Each line is a process of its own with its threads pinned to as many cores: SmolLM2-135M (the demo model)
 and a random Llama in the shape of 1B parameters, whole models with embeddings and head. Medians. The last
 column is the weights' bytes read per second of decoding as a share of what one read of memory reaches here.
+`--llama-cpp PYTHON` measures llama.cpp between them: an interpreter with llama-cpp-python, built for this
+processor.
 """
 
 from __future__ import annotations
@@ -16,23 +18,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from random_llama import write_gguf, write_safetensors
 from rich.console import Console
 from rich.table import Table
 
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SHAPE_1B = {
-    "vocab_size": 32000,
-    "hidden_size": 2048,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 4096,
-}
 READ_BYTES = 512 * 1024 * 1024
 
 
@@ -45,15 +41,6 @@ def read_bandwidth(repeats: int = 5) -> float:
         data.sum()
         times.append(time.perf_counter() - started_at)
     return READ_BYTES / statistics.median(times)
-
-
-def make_1b(directory: Path) -> None:
-    """Write the random model; its weights have no meaning, only their shape."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(**SHAPE_1B)).to(torch.bfloat16).save_pretrained(directory)
 
 
 def measure(location: str, executor: str, quantization: str, num_threads: int) -> dict[str, Any]:
@@ -83,16 +70,16 @@ def measure(location: str, executor: str, quantization: str, num_threads: int) -
     load_s = time.perf_counter() - started_at
     cache = span.allocate(config.span, batch=1, max_tokens=1024)
 
-    def timed(token_ids: Any, position: int, output: Output) -> float:
-        started_at = time.perf_counter()
+    def timed(token_ids: Any, position: int, output: Output) -> tuple[float, float]:
+        started_at, processor = time.perf_counter(), time.process_time()
         span.compute([SpanStep(cache=cache, position=position, token_ids=token_ids, output=output)])
-        return time.perf_counter() - started_at
+        return time.perf_counter() - started_at, time.process_time() - processor
 
     slow = executor == "torch"
     prefill = {}
     for size in (128, 512):
         prompt = np.arange(size)[None, :] % 1000
-        runs = [timed(prompt, 0, Output.LOGITS) for _ in range(2 if slow else 3)]
+        runs = [timed(prompt, 0, Output.LOGITS)[0] for _ in range(2 if slow else 3)]
         prefill[size] = size / statistics.median(runs)
     token = np.array([[7]])
     decode = [timed(token, 128 + i, Output.LOGITS) for i in range(6 if slow else 40)]
@@ -105,7 +92,8 @@ def measure(location: str, executor: str, quantization: str, num_threads: int) -
     block_s = statistics.median(blocks) / facts.num_blocks
     weights = block_bytes(facts, config.quantization, bytes_per_value=4)
     return {
-        "decode": 1 / statistics.median(decode),
+        "decode": 1 / statistics.median(wall for wall, _ in decode),
+        "processor_ms": statistics.median(processor for _, processor in decode) * 1e3,
         "prefill_128": prefill[128],
         "prefill_512": prefill[512],
         "block_ms": block_s * 1e3,
@@ -115,45 +103,65 @@ def measure(location: str, executor: str, quantization: str, num_threads: int) -
     }
 
 
-def run_all(models: dict[str, str], *, with_torch: bool) -> list[tuple[str, str, str, int, dict[str, Any]]]:
-    """Return the figures of every configuration."""
-    plan = [("onnx", "int4"), ("onnx", "int8"), *([("torch", "int4")] if with_torch else [])]
-    rows = []
-    for name, location in models.items():
-        for executor, quantization in plan:
-            for num_threads in (1, 2):
-                arguments = [location, executor, quantization, str(num_threads)]
-                done = subprocess.run(
-                    [sys.executable, __file__, "--one", *arguments],
-                    capture_output=True,
-                    text=True,
-                    check=True,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What is measured."""
+
+    name: str
+    location: str
+    gguf: str
+    """The file for llama.cpp, of the same shape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    model: str
+    executor: str
+    weights: str
+    num_threads: int
+    found: dict[str, Any]
+
+
+def run_all(models: list[Model], llama_cpp: str | None) -> Iterator[Row]:
+    """Yield the figures of every configuration."""
+    for model in models:
+        for num_threads in (1, 2):
+            if llama_cpp is not None:
+                command = [llama_cpp, str(Path(__file__).with_name("llama_baseline.py")), model.gguf]
+                found = _figures([*command, str(num_threads)])
+                yield Row(
+                    model=model.name, executor="llama.cpp", weights="Q4", num_threads=num_threads, found=found
                 )
-                rows.append((name, executor, quantization, num_threads, json.loads(done.stdout)))
-    return rows
+            for executor, weights in (("onnx", "int4"), ("onnx", "int8"), ("torch", "int4")):
+                command = [sys.executable, __file__, "--one", model.location, executor, weights]
+                found = _figures([*command, str(num_threads)])
+                yield Row(
+                    model=model.name, executor=executor, weights=weights, num_threads=num_threads, found=found
+                )
 
 
-def show(rows: list[tuple[str, str, str, int, dict[str, Any]]], bandwidth: float) -> None:
+def _figures(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def show(rows: list[Row], bandwidth: float) -> None:
     """Print the table."""
     table = Table(title=f"Whole models, tokens per second; one thread reads {bandwidth / 1e9:.1f} GB/s")
-    for column in ("model", "executor", "weights", "threads", "decode", "prefill 128", "prefill 512"):
+    for column in ("model", "executor", "weights", "threads", "decode", "CPU ms", "prefill 128", "512"):
         table.add_column(column, justify="right")
     for column in ("ms/block", "load s", "MiB", "of read bandwidth"):
         table.add_column(column, justify="right")
-    for name, executor, quantization, num_threads, found in rows:
-        table.add_row(
-            name,
-            executor,
-            quantization,
-            str(num_threads),
-            f"{found['decode']:.1f}",
-            f"{found['prefill_128']:.0f}",
-            f"{found['prefill_512']:.0f}",
-            f"{found['block_ms']:.2f}",
-            f"{found['load_s']:.1f}",
-            f"{found['memory_mib']:.0f}",
-            f"{found['bytes_per_s'] / bandwidth:.0%}",
-        )
+    for row in rows:
+        found = row.found
+        cells = [f"{found['decode']:.1f}", f"{found['processor_ms']:.1f}"]
+        cells += [f"{found['prefill_128']:.0f}", f"{found['prefill_512']:.0f}"]
+        if "block_ms" in found:
+            cells += [f"{found['block_ms']:.2f}", f"{found['load_s']:.1f}", f"{found['memory_mib']:.0f}"]
+            cells.append(f"{found['bytes_per_s'] / bandwidth:.0%}")
+        table.add_row(row.model, row.executor, row.weights, str(row.num_threads), *cells)
     Console(width=140).print(table)
 
 
@@ -162,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", nargs=4, metavar=("LOCATION", "EXECUTOR", "WEIGHTS", "THREADS"))
     parser.add_argument("--small", action="store_true", help="the demo model only")
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="an interpreter with llama-cpp-python")
     arguments = parser.parse_args()
     if arguments.one:
         location, executor, quantization, num_threads = arguments.one
@@ -173,11 +182,14 @@ def main() -> None:
     demo = str(Path(found.submodule_search_locations[0]) / DEMO_FILE)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["XDG_CACHE_HOME"] = scratch  # quantized by the first run of a pair, mapped by the second
-        models = {"SmolLM2-135M": demo}
+        models = [Model(name="SmolLM2-135M", location=demo, gguf=demo)]
         if not arguments.small:
-            make_1b(Path(scratch) / "1b")
-            models["1B shape"] = str(Path(scratch) / "1b")
-        rows = run_all(models, with_torch=True)
+            directory, gguf = Path(scratch) / "1b", Path(scratch) / "1b.gguf"
+            write_safetensors(directory)
+            if arguments.llama_cpp:
+                write_gguf(gguf)
+            models.append(Model(name="1B shape", location=str(directory), gguf=str(gguf)))
+        rows = list(run_all(models, arguments.llama_cpp))
     show(rows, read_bandwidth())
 
 
