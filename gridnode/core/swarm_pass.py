@@ -172,6 +172,8 @@ class SwarmPass:
                 f"a new swarm key made at {format_time(key.made_s)} cannot replace that of "
                 f"{format_time(present.made_s)}"
             )
+        if any(known.seed == key.seed for known in self.keys):
+            raise SwarmRefused("a swarm key that is known already was brought as a new one")
         return self.with_key(key)
 
     def _accepted(self, now_s: float) -> list[SwarmKey]:

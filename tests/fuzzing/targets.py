@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fuzzing.swarm_targets import grants, invitations, passes
 
 from gridnode.core.ids import PeerId
 from gridnode.core.relays import TAG_BYTES, parse_relay
@@ -174,5 +175,8 @@ def paths(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (frames, stream, messages, announcements, relay_messages, packets, paths)
+    for target in (
+        *(frames, stream, messages, announcements, relay_messages, packets, paths),
+        *(invitations, grants, passes),
+    )
 }

@@ -134,6 +134,14 @@ def test_a_new_key_must_be_newer_and_not_from_the_future(made_s: int) -> None:
         MEMBER.follow(key, teller=Standing(public_key=KEY.public_key), now_s=NOW_S)
 
 
+def test_a_key_that_is_known_is_no_new_one_whatever_its_date() -> None:
+    swarm = MEMBER.with_key(NEWER)
+    for known in swarm.keys:
+        again = replace(known, made_s=NOW_S + 9, older_until_s=NOW_S + 9)
+        with pytest.raises(SwarmRefused, match="known already"):
+            swarm.follow(again, teller=Standing(public_key=NEWER.public_key), now_s=NOW_S + 9)
+
+
 @given(st.lists(st.integers(0, 10**6), unique=True, min_size=1, max_size=12))
 def test_in_whatever_order_keys_come_the_newest_counts(times: list[int]) -> None:
     swarm = SwarmPass(name="home", keys=(replace(KEY, made_s=0, older_until_s=0),))
