@@ -241,9 +241,14 @@ class PeerQuic(QuicConnection):
         return self._loss._pto_count
 
     @property
+    def is_address_proven(self) -> bool:
+        """Whether the peer has shown that it receives what goes to its present address (RFC 9000, 8.2)."""
+        return self._network_paths[0].is_validated
+
+    @property
     def may_probe_sizes(self) -> bool:
         """Whether a probe may be sent now: not before the peer has shown that it is where packets go."""
-        return self._handshake_confirmed and self._network_paths[0].is_validated
+        return self._handshake_confirmed and self.is_address_proven
 
     def make_size_probe(
         self, size_bytes: int, *, on_result: Callable[[bool], None], now: float

@@ -119,6 +119,11 @@ class QuicDriver(BaseConnection):
         current: SocketAddress | None = self.quic.get_peer_address()
         return tuple(self._address) if current is None else current
 
+    @property
+    def is_address_proven(self) -> bool:
+        """Whether the peer receives what goes there; it may only say so right after it has moved."""
+        return self.quic.is_address_proven
+
     # --- the beginning ---
 
     def connect(self, destination: SocketAddress) -> None:

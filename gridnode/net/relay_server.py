@@ -106,7 +106,7 @@ class RelayServer:
             self._remove(registration)
 
     def _refusal(self, connection: QuicConnection) -> str:
-        """Return why a node cannot register, and count that; empty if it can."""
+        """Return why a node cannot register, and count that if it is a limit; empty if it can."""
         known = self._by_tag.get(peer_tag(connection.peer_id))
         if known is None and len(self._by_tag) >= self.limits.nodes:
             self.counters.refused_nodes += 1
@@ -118,6 +118,8 @@ class RelayServer:
             return (
                 f"this relay takes {self.limits.nodes_per_address} nodes from one address; name another one"
             )
+        if not connection.is_address_proven:
+            return "your address has just changed; try again"
         return ""
 
     def _network(self, connection: QuicConnection) -> str:
@@ -250,6 +252,8 @@ class RelayServer:
 
     def _follow(self, registration: _Registration) -> None:
         destination = registration.connection.current_destination
+        if not registration.connection.is_address_proven:
+            return  # anybody can write the address of somebody else on a packet, to flood it with our help
         if destination == registration.destination or self._by_tag.get(registration.tag) is not registration:
             return
         if self._by_source.get(registration.destination[:2]) is registration:

@@ -16,6 +16,7 @@ from waiting import until
 from gridnode.config import NodeConfig
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PEER_ID_BYTES, PeerId
+from gridnode.core.relays import TAG_BYTES, peer_tag
 from gridnode.net.identity import Identity
 from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
@@ -23,6 +24,7 @@ from gridnode.net.quic_driver import RELAY_ALPN
 from gridnode.net.relay_limits import RelayLimits
 from gridnode.net.relay_service import RelayService
 from gridnode.net.transport import Stream
+from gridnode.net.udp import SocketAddress
 from gridnode.node.node import Node
 from gridnode.node.path_talk import PathTalk
 from gridnode.node.port_guessing import PortGuessing
@@ -38,7 +40,7 @@ from gridnode.wire.relay_messages import (
     Registered,
     decode_relay_message,
 )
-from gridnode.wire.relay_packets import SECRET_BYTES, make_probe
+from gridnode.wire.relay_packets import SECRET_BYTES, forward, make_probe
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -197,6 +199,56 @@ def test_who_has_registered_and_left_keeps_no_place_at_a_relay(monkeypatch: pyte
         assert relay.server.counters.registrations == 1
         assert relay.server.counters.nodes == 0
         await transport.aclose()
+        running.cancel()
+        await asyncio.wait([running])
+
+    run(main)
+
+
+def test_a_relay_sends_nothing_to_an_address_that_a_node_only_claims_to_have() -> None:
+    async def main() -> None:
+        relay = RelayService(Identity.generate(), LOOPBACK, RelayLimits())
+        running = asyncio.create_task(relay.run())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as victim:
+            victim.bind(("127.0.0.1", 0))
+            victim.setblocking(False)
+            async with two_transports() as (attacker, helper):
+                for transport in (helper, attacker):
+                    connection = await transport.dial_relay(relay.address, peer_id=None, timeout_s=5)
+                    stream = await connection.open_stream()
+                    await stream.send(encode_message(Register()))
+                    await stream.receive()
+                received: list[bytes] = []
+                attacker.endpoint.on_raw = lambda data, _: received.append(data)
+
+                def claim(datagrams: list[tuple[bytes, SocketAddress]]) -> None:
+                    """Send as if from the victim."""
+                    for data, destination in datagrams:
+                        victim.sendto(data, destination)
+
+                attacker.endpoint._socket.send = claim  # type: ignore[method-assign, assignment]
+                pinging = asyncio.create_task(connection.ping())
+                counters, to_relay = relay.server.counters, tuple(relay.address)
+
+                def has_looked() -> bool:
+                    # A packet from an unknown address lets the relay look who has moved, every 50 ms at most.
+                    attacker.endpoint.send_raw(forward(bytes(TAG_BYTES), b"x"), to_relay)
+                    return counters.dropped_stranger + counters.dropped_absent >= 40
+
+                await until(has_looked)
+                flood = forward(peer_tag(attacker.peer_id), b"flood")
+                for _ in range(20):
+                    helper.endpoint.send_raw(flood, to_relay)
+                await until(lambda: counters.udp_packets >= 20)
+                await until(lambda: sum(data.endswith(b"flood") for data in received) >= 20)
+                seen = []
+                with contextlib.suppress(BlockingIOError):
+                    while data := victim.recv(2000):
+                        seen.append(data)
+                assert seen, "it is asked whether it is there"
+                assert not any(data.endswith(b"flood") for data in seen)
+                pinging.cancel()
+                await asyncio.wait([pinging])
         running.cancel()
         await asyncio.wait([running])
 
