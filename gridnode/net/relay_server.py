@@ -54,7 +54,10 @@ class _Registration:
     network: str
     bucket: ByteBucket
     destination: SocketAddress
-    """Where the node is now."""
+    """Where the node is, as it has proven."""
+
+    is_moving: bool = False
+    """Whether it claims to be somewhere else."""
 
     @property
     def is_tunnelled(self) -> bool:
@@ -222,6 +225,8 @@ class RelayServer:
             counters.dropped_absent += 1
             self._send(absent(packet.tag), sender.destination)
             return
+        if receiver.is_moving:
+            self._follow(receiver)
         if receiver.is_tunnelled:
             counters.websocket_packets += 1
             counters.websocket_bytes += size
@@ -241,21 +246,30 @@ class RelayServer:
         self._endpoint.send(outgoing)
 
     def _find(self, source: SocketAddress) -> _Registration | None:
-        """Return who has moved to `source`, if anybody has."""
+        """Return who has moved to `source`, or claims so, if anybody does."""
         now = now_s()
         if now - self._looked_at < _MIN_LOOK_INTERVAL_S:
             return None
         self._looked_at = now
+        claiming: _Registration | None = None
         for registration in self._by_tag.values():
             self._follow(registration)
-        return self._by_source.get(source[:2])
+            if registration.is_moving and registration.connection.current_destination[:2] == source[:2]:
+                claiming = registration
+        return self._by_source.get(source[:2]) or claiming
 
     def _follow(self, registration: _Registration) -> None:
+        """Take over where a node is, once it has proven that.
+
+        Anybody can write somebody else's address on a packet, to flood it with our help.
+        """
         destination = registration.connection.current_destination
-        if not registration.connection.is_address_proven:
-            return  # anybody can write the address of somebody else on a packet, to flood it with our help
-        if destination == registration.destination or self._by_tag.get(registration.tag) is not registration:
+        registration.is_moving = destination != registration.destination
+        if not registration.is_moving or self._by_tag.get(registration.tag) is not registration:
             return
+        if not registration.connection.is_address_proven:
+            return
+        registration.is_moving = False
         if self._by_source.get(registration.destination[:2]) is registration:
             del self._by_source[registration.destination[:2]]
         self._count_node(registration, -1)
