@@ -15,7 +15,7 @@ from aioquic import tls
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.congestion.base import K_INITIAL_WINDOW
 from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
-from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamDataReceived
 from aioquic.quic.packet import QuicFrameType, QuicPacketType
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketPacer
@@ -39,6 +39,7 @@ PACER_BURST_S = 0.003
 _CONNECTION_ATTRIBUTES = (
     "_close_event",
     "_cryptos",
+    "_events",
     "_flush_builder",
     "_handshake_confirmed",
     "_initialize",
@@ -184,6 +185,22 @@ class PeerQuic(QuicConnection):
         ):
             loss._cc.on_app_limited()
         return datagrams
+
+    def next_event(self) -> QuicEvent | None:
+        """Return the next event, or None. What came on one stream in many packets is one event."""
+        event = super().next_event()
+        if not isinstance(event, StreamDataReceived):
+            return event
+        pieces, end_stream = [event.data], event.end_stream
+        while (
+            self._events
+            and isinstance(following := self._events[0], StreamDataReceived)
+            and following.stream_id == event.stream_id
+        ):
+            self._events.popleft()
+            pieces.append(following.data)
+            end_stream |= following.end_stream
+        return StreamDataReceived(b"".join(pieces), end_stream, event.stream_id)
 
     @property
     def has_started(self) -> bool:

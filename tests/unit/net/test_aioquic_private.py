@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import QuicEvent, StreamDataReceived, StreamReset
 from aioquic.quic.packet import QuicFrameType
 
 from gridnode.net.aioquic_private import (
     PACER_BURST_DATAGRAMS,
     BurstPacer,
+    PeerQuic,
     SlidingLimit,
     missing_attributes,
 )
@@ -46,3 +49,23 @@ def test_pacer_lets_a_burst_pass_and_then_keeps_the_rate() -> None:
             sent += 1
         now += 0.005
     assert 1000 <= sent <= 1000 + PACER_BURST_DATAGRAMS + 1
+
+
+def test_what_came_on_one_stream_in_many_packets_is_one_event() -> None:
+    quic = PeerQuic(QuicConfiguration(is_client=True), max_streams=1, unread_bytes=lambda: 0)
+    came: list[QuicEvent] = [
+        StreamDataReceived(data=b"a", end_stream=False, stream_id=0),
+        StreamDataReceived(data=b"b", end_stream=False, stream_id=0),
+        StreamDataReceived(data=b"x", end_stream=False, stream_id=4),
+        StreamDataReceived(data=b"c", end_stream=False, stream_id=0),
+        StreamDataReceived(data=b"", end_stream=True, stream_id=0),
+        StreamReset(error_code=0, stream_id=4),
+    ]
+    quic._events.extend(came)
+    told = list(iter(quic.next_event, None))
+    assert told == [
+        StreamDataReceived(data=b"ab", end_stream=False, stream_id=0),
+        StreamDataReceived(data=b"x", end_stream=False, stream_id=4),
+        StreamDataReceived(data=b"c", end_stream=True, stream_id=0),
+        came[-1],
+    ]
