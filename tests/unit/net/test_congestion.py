@@ -186,6 +186,13 @@ def test_cubic_does_not_which_is_why_there_is_another() -> None:
     assert utilisation(link, flow, 5.0) < 0.3
 
 
+def test_a_link_at_home_is_filled_without_many_losses() -> None:
+    link = wide_link(rtt_s=0.0005, queue_s=0.005)
+    flow = Flow(link, bbr())
+    assert utilisation(link, flow, 3.0) >= 0.9
+    assert flow.lost < 0.03 * flow.sent
+
+
 def test_long_fat_link_is_filled() -> None:
     link = wide_link(mbit=50, rtt_s=0.2, loss=0.005)
     flow = Flow(link, bbr())
