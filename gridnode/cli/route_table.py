@@ -52,10 +52,8 @@ def figures(finished: Finished) -> str:
             f"({milliseconds(per_token_s)} ms a token, {milliseconds(in_hops_s)} ms of it in the hops)"
         )
     if finished.draft_tokens:
-        parts.append(
-            f"{tokens_per_lap:.1f} tokens a lap ({finished.accepted_draft_tokens} of {finished.draft_tokens} drafts "
-            "accepted)"
-        )
+        accepted = f"{finished.accepted_draft_tokens} of {finished.draft_tokens} drafts accepted"
+        parts.append(f"{tokens_per_lap:.1f} tokens a lap ({accepted})")
     if finished.reroutes:
         parts.append(f"{finished.reroutes} times rerouted")
     return ", ".join(parts)
