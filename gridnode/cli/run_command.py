@@ -7,13 +7,26 @@ from typing import Annotated
 
 import typer
 
+from gridnode.cli.answer_options import (
+    AdapterOption,
+    AllowOption,
+    BlockOption,
+    HomeOption,
+    MaxTokensOption,
+    PrivateOption,
+    RawOption,
+    RepetitionPenaltyOption,
+    RouteOption,
+    SeedOption,
+    StopOption,
+    SystemOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+)
 from gridnode.cli.options import ApiOption, LogLevel, LogLevelOption
 from gridnode.config import DEFAULT_API
 from gridnode.errors import BadInput
-
-_ANSWER = "The answer"
-_CHOICE = "Choosing tokens"
-_NODES = "Choosing nodes (by public name, or the beginning of an id; may be repeated)"
 
 
 def run(
@@ -24,71 +37,21 @@ def run(
     prompt: Annotated[
         str | None, typer.Argument(metavar="PROMPT", help="What to ask; '-' or a pipe reads standard input.")
     ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="New tokens at most.", rich_help_panel=_ANSWER)
-    ] = None,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(help="Text that ends the answer; may be repeated.", rich_help_panel=_ANSWER),
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option(help="Instruction before the conversation.", rich_help_panel=_ANSWER)
-    ] = None,
-    raw: Annotated[
-        bool,
-        typer.Option(
-            "--raw", help="Continue the text as it stands: no chat template.", rich_help_panel=_ANSWER
-        ),
-    ] = False,
-    adapter: Annotated[
-        str,
-        typer.Option(
-            help="LoRA adapter; only nodes that host it compute.", show_default=False, rich_help_panel=_ANSWER
-        ),
-    ] = "",
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="0 takes the most probable token, higher is freer.", rich_help_panel=_CHOICE),
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="Keep the K most probable tokens.", rich_help_panel=_CHOICE)
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Keep tokens up to this probability.", rich_help_panel=_CHOICE)
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1 avoids repeating.", rich_help_panel=_CHOICE)
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Same seed, same answer; random if left out.", rich_help_panel=_CHOICE),
-    ] = None,
-    route: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NODE", help="The nodes of the route, in their order.", rich_help_panel=_NODES),
-    ] = None,
-    allow: Annotated[
-        list[str] | None, typer.Option(metavar="NODE", help="Use these nodes only.", rich_help_panel=_NODES)
-    ] = None,
-    block: Annotated[
-        list[str] | None, typer.Option(metavar="NODE", help="Do not use these nodes.", rich_help_panel=_NODES)
-    ] = None,
-    private: Annotated[
-        bool,
-        typer.Option(
-            "--private",
-            help="Compute the first and the last block at home, on this node or those of --home, or refuse.",
-            rich_help_panel=_NODES,
-        ),
-    ] = False,
-    home: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ID",
-            help="A node of yours, by at least 16 characters of its id; for --private.",
-            rich_help_panel=_NODES,
-        ),
-    ] = None,
+    max_tokens: MaxTokensOption = None,
+    stop: StopOption = None,
+    system: SystemOption = None,
+    raw: RawOption = False,
+    adapter: AdapterOption = "",
+    temperature: TemperatureOption = None,
+    top_k: TopKOption = None,
+    top_p: TopPOption = None,
+    repetition_penalty: RepetitionPenaltyOption = None,
+    seed: SeedOption = None,
+    route: RouteOption = None,
+    allow: AllowOption = None,
+    block: BlockOption = None,
+    private: PrivateOption = False,
+    home: HomeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events, one JSON object a line.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Print route, times and bytes to stderr.")] = False,
     api: ApiOption = DEFAULT_API,
