@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nat_lab
 from nat_lab import Internet, inside
-from network_lab import eventually
+from waiting import eventually
 
 HOME = "192.168.1.0/24"
 EVERYTHING = f"allow 1024-65535 {HOME} 1024-65535"

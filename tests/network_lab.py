@@ -10,8 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,15 +29,6 @@ def why_not() -> str:
     made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "del", probe], capture_output=True, check=False)
     return made.stderr.strip()
-
-
-def eventually(is_true: Callable[[], Any], *, timeout_s: float, hint: Callable[[], object] = str) -> float:
-    """Wait until `is_true()` holds and return the seconds that it took; fail after `timeout_s`."""
-    began_at = time.monotonic()
-    while not is_true():
-        assert time.monotonic() - began_at < timeout_s, hint()
-        time.sleep(0.02)
-    return time.monotonic() - began_at
 
 
 class NetworkLab:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 
@@ -11,3 +12,19 @@ async def until(is_true: Callable[[], object], *, timeout_s: float = 20.0) -> No
     async with asyncio.timeout(timeout_s):
         while not is_true():
             await asyncio.sleep(0.005)
+
+
+def eventually(
+    is_true: Callable[[], object], *, timeout_s: float = 150.0, hint: Callable[[], object] = str
+) -> float:
+    """Wait until `is_true()` holds of other processes and return the seconds that it took.
+
+    Args:
+        timeout_s: When the test fails. Loading torch on a busy machine takes its time.
+        hint: What the failure says.
+    """
+    began_at = time.monotonic()
+    while not is_true():
+        assert time.monotonic() - began_at < timeout_s, hint()
+        time.sleep(0.05)
+    return time.monotonic() - began_at

@@ -97,7 +97,7 @@ def test_two_that_find_each_other_make_one_connection(monkeypatch: pytest.Monkey
             a.lan.found("b", b.says())
             b.lan.found("a", a.says())
             await until(lambda: a.is_linked(b) and b.is_linked(a))
-            await asyncio.sleep(lan_links.PATIENCE_S)
+            await asyncio.sleep(lan_links.PATIENCE_S)  # the other one would dial by now
             assert len(a.transport.connections) == 1
 
     asyncio.run(scenario())
@@ -118,7 +118,7 @@ def test_a_link_that_broke_comes_back_until_the_peer_is_lost() -> None:
             network.cut(a.peer_id, b.peer_id)
             await until(lambda: not a.is_linked(b))
             network.heal(a.peer_id, b.peer_id)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # ten times as long as a link takes that comes back
             assert not a.is_linked(b)
 
     asyncio.run(scenario())

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_lab import Host, NetworkLab, RunningNode, eventually, why_not
+from network_lab import Host, NetworkLab, RunningNode, why_not
+from waiting import eventually
 
 from gridnode.core.models import QuantFormat
 from gridnode.core.placement import blocks_that_fit

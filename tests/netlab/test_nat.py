@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from nat_lab import Internet, Nat, Site, environment, relay, why_not
-from network_lab import NetworkLab, RunningNode, eventually
+from network_lab import NetworkLab, RunningNode
+from waiting import eventually
 
 pytestmark = [pytest.mark.netlab, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from igd_lab import EVERYTHING, mapped_ports, mapping_router, why_not
 from nat_lab import LAN_ROUTER, Internet, Nat, Site, relay
-from network_lab import NetworkLab, RunningNode, eventually
+from network_lab import NetworkLab, RunningNode
+from waiting import eventually
 
 pytestmark = [pytest.mark.netlab, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from network_lab import Host, NetworkLab, RunningNode, eventually, why_not
+from network_lab import Host, NetworkLab, RunningNode, why_not
+from waiting import eventually
 
 pytestmark = [
     pytest.mark.netlab,

@@ -12,10 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from compose_spec import PyCompose
+from waiting import eventually
 
 from gridnode.config.settings import settings
 from gridnode.config.sources import read_environment
@@ -171,7 +170,7 @@ def test_the_nodes_of_the_compose_file_answer_together(demo_model_path: Path, tm
             nodes.append(process)
         doors = [json.loads(node.stdout.readline())["api"] for node in nodes if node.stdout]
         for door in doors:
-            until(lambda door=door: is_ready(door))
+            eventually(lambda door=door: is_ready(door))
         ask = [sys.executable, "-m", "gridnode", "run", "--api", doors[0], "What is the capital of France?"]
         done = subprocess.run(ask, capture_output=True, text=True, timeout=120, check=False)
         assert "Paris" in done.stdout, done.stderr
@@ -182,14 +181,6 @@ def is_ready(door: str) -> bool:
     with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{door}/ready", timeout=30) as answer:
         return bool(answer.status == 200)
     return False
-
-
-def until(is_true: Callable[[], bool], *, timeout_s: float = 120.0) -> None:
-    """Return once `is_true()` holds; fail the test if it does not within `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.swarm
@@ -219,7 +210,7 @@ def test_the_command_of_the_image_becomes_healthy_and_ends_on_its_stop_signal(
     assert not is_healthy()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
-            until(lambda: process.poll() is not None or is_healthy())
+            eventually(lambda: process.poll() is not None or is_healthy())
             process.send_signal(signal.Signals[node["STOPSIGNAL"]])
             _, err = process.communicate(timeout=60)
         finally:

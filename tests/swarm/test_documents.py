@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from documented import ROOT, Block, all_blocks
+from waiting import eventually
 
 pytestmark = [pytest.mark.swarm, pytest.mark.netlab, pytest.mark.smollm]
 
@@ -164,10 +164,7 @@ def is_ready(desk: Desk) -> bool:
 
 def wait_ready(desk: Desk) -> None:
     """Wait until the node serves: the block before may have paused it."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_ready(desk):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    eventually(lambda: is_ready(desk), timeout_s=PATIENCE_S)
 
 
 DOCUMENTS = sorted({block.path for block in all_blocks() if not block.not_run})

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from gridnode.logs import LOG_FILE
 
@@ -30,14 +31,6 @@ def gridnode(*arguments: str, env: dict[str, str] | None = None) -> subprocess.C
         env=dict(os.environ) | {"COLUMNS": "150"} | (env or {}),
         check=False,
     )
-
-
-def eventually(is_true: Callable[[], bool]) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from gridnode.config.swarm_file import SwarmFile
 from gridnode.core.swarm_pass import SwarmPass
@@ -44,13 +44,6 @@ def gridnode(*arguments: str, stdin: str | None = None) -> subprocess.CompletedP
     )
 
 
-def wait(is_true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def kept(state_dir: Path) -> SwarmPass:
     found = SwarmFile(state_dir).read()
     assert found is not None
@@ -79,7 +72,7 @@ def test_from_an_invitation_to_an_answer_and_a_new_key(tmp_path: Path, tiny_llam
         joined = ("--join", a["listen"])
         with up(bo, *joined) as b, up(cem, *joined) as c:
             for api in (b["api"], c["api"]):
-                wait(lambda api=api: knows_model(api))
+                eventually(lambda api=api: knows_model(api))
                 answer = gridnode("run", "--api", api, "--max-tokens", "4", "hello")
                 assert answer.returncode == 0, answer.stderr
 
@@ -90,10 +83,10 @@ def test_from_an_invitation_to_an_answer_and_a_new_key(tmp_path: Path, tiny_llam
 
             rotated = gridnode("invite", "--rotate", "--state-dir", str(ada))
             assert rotated.returncode == 0, rotated.stderr
-            wait(lambda: kept(bo).keys == kept(ada).keys)
+            eventually(lambda: kept(bo).keys == kept(ada).keys)
             assert len(kept(bo).keys) == 2
             # Links went on; whoever is invited now proves the new key.
             given = {"GRIDNODE_SWARM_KEY": rotated.stdout.strip()}
             with up(tmp_path / "dan", *joined, **given) as d:
-                wait(lambda: knows_model(d["api"]))
+                eventually(lambda: knows_model(d["api"]))
                 assert not (tmp_path / "dan" / "swarm.json").exists()
