@@ -92,9 +92,7 @@ def draw(peers: Sequence[PeerStatus], route: Sequence[str]) -> Topology:
     is_pair = len(around) == 1
     home_x = PAIR_WIDTH - _MARGINS[0] if is_pair else WIDTH / 2
     places = [
-        Place(peer=peer, x=home_x, y=height / 2, used=cache_use(peer) or 0)
-        for peer in shown
-        if peer.is_self
+        Place(peer=peer, x=home_x, y=height / 2, used=cache_use(peer) or 0) for peer in shown if peer.is_self
     ]
     for peer, (x, y) in zip(around, _ellipse(len(around), height), strict=True):
         places.append(Place(peer=peer, x=x, y=y, used=cache_use(peer) or 0))
