@@ -277,3 +277,8 @@ class EngineFailed(GridError):
     """Raised when the engine worker answered with an error of its own."""
 
     code = ErrorCode.ENGINE_FAILED
+
+
+def reason(exc: Exception) -> str:
+    """Return what `exc` says, without the number and the path that an error of the system adds."""
+    return (isinstance(exc, OSError) and exc.strerror) or str(exc)

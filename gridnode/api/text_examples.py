@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gridnode.engine.text import TextCodec
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def read_examples(path: Path, codec: TextCodec, *, max_tokens: int) -> list[Text
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
-        raise BadInput(f"cannot read {path}: {exc}") from exc
+        raise BadInput(f"cannot read {path}: {reason(exc)}") from exc
     examples = []
     for number, line in enumerate(lines, 1):
         if line.strip():

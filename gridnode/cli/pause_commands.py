@@ -22,7 +22,7 @@ def pause(
     duration: Annotated[
         float | None,
         typer.Argument(
-            parser=_duration, metavar="[DURATION]", help="How long: 30m, 2h, 1d. Left out: until 'resume'."
+            parser=_duration, metavar="DURATION", help="How long: 30m, 2h, 1d. Left out: until 'resume'."
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -14,7 +14,7 @@ from gridnode.cli.showing import print_json, printable, stderr, stdout
 from gridnode.control.client import ControlClient
 from gridnode.control.score_schema import ScoreRequest, TextScore
 from gridnode.core.addresses import Address
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, reason
 
 # Lines of one request: enough to keep every hop busy, few enough that results come while one looks.
 LINES_PER_REQUEST = 16
@@ -65,7 +65,7 @@ def read_lines(file: str) -> list[Line]:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise BadInput(f"cannot read {file}: {exc}") from exc
+        raise BadInput(f"cannot read {file}: {reason(exc)}") from exc
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise BadInput(f"{'standard input' if file == '-' else file} has no text; give one text a line")

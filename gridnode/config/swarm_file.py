@@ -19,7 +19,7 @@ import msgspec
 from gridnode.config.node_config import DEFAULT_SWARM, NodeConfig
 from gridnode.core.invitation import MAX_LINK_CHARACTERS, Invitation, from_link
 from gridnode.core.swarm_pass import SwarmPass
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, reason
 from gridnode.paths import write_atomically
 from gridnode.units import format_time
 
@@ -201,7 +201,7 @@ def read_link_file(path: Path) -> Invitation:
         with path.expanduser().open("rb") as file:
             text = file.read(MAX_LINK_CHARACTERS + 1).decode()
     except (OSError, UnicodeDecodeError) as exc:
-        raise BadInput(f"cannot read an invitation from {path}: {exc}") from exc
+        raise BadInput(f"cannot read an invitation from {path}: {reason(exc)}") from exc
     return read_link(text, where=str(path))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gridnode.config.layers import Given, OriginName
 from gridnode.config.settings import nearest, settings
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, reason
 
 
 def read_file(path: Path, origin: OriginName) -> dict[str, Given]:
@@ -23,7 +23,7 @@ def read_file(path: Path, origin: OriginName) -> dict[str, Given]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as exc:
-        raise BadInput(f"cannot read the configuration file {path}: {exc}") from exc
+        raise BadInput(f"cannot read the configuration file {path}: {reason(exc)}") from exc
     return parse_file(text, path=path, origin=origin)
 
 

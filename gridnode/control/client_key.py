@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, reason
 
 KEY_VARIABLE = "GRIDNODE_API_KEY"
 FILE_VARIABLE = "GRIDNODE_API_KEY_FILE"
@@ -31,7 +31,7 @@ def client_key(environ: Mapping[str, str]) -> str:
         with path.open("rb") as file:
             key = file.read(MAX_FILE_BYTES).decode().strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise BadInput(f"cannot read the key in {path}, which {FILE_VARIABLE} names: {exc}") from exc
+        raise BadInput(f"cannot read the key in {path}, which {FILE_VARIABLE} names: {reason(exc)}") from exc
     if not key:
         raise BadInput(f"there is no key in {path}, which {FILE_VARIABLE} names")
     return _checked(key, str(path))

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from gridnode.engine.checkpoint import Checkpoint, TensorEntry
 from gridnode.engine.executor import Array
 from gridnode.engine.manifest import file_hash
-from gridnode.errors import BadCheckpoint
+from gridnode.errors import BadCheckpoint, reason
 
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
@@ -147,7 +147,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
-        raise BadCheckpoint(f"cannot read {path}: {exc}") from exc
+        raise BadCheckpoint(f"cannot read {path}: {reason(exc)}") from exc
     if not isinstance(found, dict):
         raise BadCheckpoint(f"{path} holds a {type(found).__name__}, not an object")
     return found

@@ -21,7 +21,7 @@ from tokenizers.decoders import DecodeStream
 from gridnode.engine.chat_template import ChatTemplate
 from gridnode.engine.grammar import JsonConstraint, make_tokenizer
 from gridnode.engine.tool_prompt import spell_out_tools
-from gridnode.errors import BadCheckpoint, BadInput
+from gridnode.errors import BadCheckpoint, BadInput, reason
 
 
 class StreamDecoder:
@@ -177,7 +177,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as exc:
-        raise BadCheckpoint(f"cannot read {path}: {exc}") from exc
+        raise BadCheckpoint(f"cannot read {path}: {reason(exc)}") from exc
     return found if isinstance(found, dict) else {}
 
 

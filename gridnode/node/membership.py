@@ -203,10 +203,10 @@ class Membership:
 
     def _update(self, swarm: SwarmState) -> None:
         before, self.swarm = self.swarm, swarm
-        for peer_id in swarm.peers.keys() - before.peers.keys():
+        for peer_id in swarm.peers.keys() - before.peers.keys() - {self._links.peer_id}:
             announcement = swarm.peers[peer_id].announcement
             logger.info("peer %s joined: %s", short(peer_id), announcement.public_name or "no name")
-        for peer_id in before.peers.keys() - swarm.peers.keys():
+        for peer_id in before.peers.keys() - swarm.peers.keys() - {self._links.peer_id}:
             logger.info("peer %s left", short(peer_id))
         self._changed.set()
         self._on_change(before, swarm)

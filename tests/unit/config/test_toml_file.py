@@ -59,3 +59,9 @@ def test_no_file_gives_nothing_and_an_unreadable_one_is_named(tmp_path: Path) ->
     assert read_file(tmp_path / "none.toml", "user file") == {}
     with pytest.raises(BadInput, match=str(tmp_path)):
         read_file(tmp_path, "user file")
+
+
+def test_a_file_that_cannot_be_read_is_named_once_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_file(tmp_path, origin="user file")
+    assert str(caught.value) == f"cannot read the configuration file {tmp_path}: Is a directory"
