@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from gridnode.control.door_request import read_body
+from gridnode.control.door_request import decode_request, read_body
 from gridnode.control.door_response import json_response
 from gridnode.control.interface import NodeControl
 from gridnode.control.operation import Operation
 from gridnode.control.status_schema import NodeStatus, PauseRequest
-from gridnode.errors import BadInput
 
 
 def make_pause_routes(control: NodeControl) -> list[BaseRoute]:
     """Return the routes that stop and start serving blocks; both answer with the new status."""
 
     async def pause(request: Request) -> Response:
-        body = await read_body(request)
-        try:
-            wanted = msgspec.json.decode(body or b"{}", type=PauseRequest)
-        except msgspec.DecodeError as exc:
-            raise BadInput(f"the request cannot be used: {exc}") from exc
-        control.pause(wanted)
+        control.pause(decode_request(await read_body(request) or b"{}", PauseRequest))
         return json_response(control.status())
 
     async def resume(request: Request) -> Response:

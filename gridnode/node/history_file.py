@@ -24,6 +24,8 @@ MAX_WORKERS = 4096
 MAX_LIMIT = 200
 # Another process that reads the file, such as a backup, lets go of it soon.
 BUSY_TIMEOUT_S = 2.0
+# No activity has a higher number.
+_BEYOND_ALL = 1 << 62
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -67,7 +69,7 @@ class HistoryFile:
         rows = await self._read(
             "SELECT at, kind, peer_id, public_name, text, number FROM activity"
             " WHERE number < ?1 AND ?2 IN ('', peer_id) AND ?3 IN ('', kind) ORDER BY number DESC LIMIT ?4",
-            (before if before is not None else 1 << 62, peer_id, kind, max(0, min(limit, MAX_LIMIT))),
+            (_number(before), peer_id, kind, max(0, min(limit, MAX_LIMIT))),
         )
         return tuple(
             Activity(at=at, kind=kind, peer_id=peer_id, public_name=name, text=text, number=number)
@@ -208,3 +210,8 @@ def _forget(database: sqlite3.Connection, now: float) -> None:
         " (SELECT peer_id FROM work ORDER BY block_tokens DESC, peer_id LIMIT -1 OFFSET ?)",
         (MAX_WORKERS,),
     )
+
+
+def _number(before: int | None) -> int:
+    """Return the number before which activities are wanted, in 64 bits as SQLite has them."""
+    return _BEYOND_ALL if before is None else max(0, min(before, _BEYOND_ALL))

@@ -17,3 +17,14 @@ def test_a_pause_begins_and_ends_at_the_door() -> None:
         assert door.post("/api/v1/pause").json()["pause"]["remaining_s"] is None
         assert door.post("/api/v1/pause", json={"duration_s": -1}).status_code == 400
         assert door.post("/api/v1/pause", json={"duration_s": "long"}).status_code == 400
+
+
+def test_a_pause_that_is_not_understood_does_not_begin() -> None:
+    """A misspelt duration would be none: a pause without an end."""
+    node = FakeNode()
+    with TestClient(create_door(node), base_url="http://127.0.0.1", client=("127.0.0.1", 5000)) as door:
+        misspelt = door.post("/api/v1/pause", json={"duration": 60})
+        assert misspelt.status_code == 400
+        assert "'duration'; known are duration_s, reason" in misspelt.json()["error"]["message"]
+        assert door.post("/api/v1/pause", content=b'{"reason": "\xff"}').status_code == 400
+    assert node.current.pause is None

@@ -87,6 +87,16 @@ def test_activity_is_read_newest_first_in_pages(tmp_path: Path) -> None:
     with_history(tmp_path / "h", scenario)
 
 
+@pytest.mark.parametrize(("before", "count"), [(10**30, 1), (-(10**30), 0), (None, 1)])
+def test_a_number_from_the_address_bar_may_be_any(tmp_path: Path, before: int | None, count: int) -> None:
+    async def scenario(history: HistoryFile) -> None:
+        await history.add(activities=[joined()], samples=[], work=[])
+        assert len(await history.activity(before=before)) == count
+        assert len(await history.activity(before=before, limit=10**30)) == count
+
+    with_history(tmp_path / "history.sqlite3", scenario)
+
+
 def test_every_table_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_file, "MAX_ACTIVITIES", 3)
     monkeypatch.setattr(history_file, "MAX_SAMPLED_PEERS", 2)
