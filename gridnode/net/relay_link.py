@@ -40,6 +40,9 @@ ANSWER_TIMEOUT_S = 5.0
 UDP_RETEST_S = 60.0
 MIN_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+# Between messages of a relay, which has something to say every second at most: what it says of this node's
+# address goes to all peers.
+READ_INTERVAL_S = 0.1
 # How often to ask who else is there: at once, and while this node is alone.
 FIND_INTERVAL_S = 5.0
 
@@ -227,6 +230,7 @@ class RelayLink:
                 self._on_change()
             elif isinstance(message, Members):
                 self._on_members(route, message.peers)
+            await asyncio.sleep(READ_INTERVAL_S)
         raise PeerLost("the relay ended the registration")
 
 

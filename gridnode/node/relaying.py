@@ -246,7 +246,7 @@ class Relaying:
         assert self._group is not None
         kind = dict(self._router.relays).get(route)
         known = {self._peer_id, *self._links.connections(), *self._meeting}
-        strangers = [peer_id for peer_id in peers if peer_id not in known]
+        strangers = [peer_id for peer_id in dict.fromkeys(peers) if peer_id not in known]
         for peer_id in strangers[: MAX_MEMBER_DIALS - len(self._meeting)]:
             if kind is not None:
                 self._router.peer(peer_id).add_relay(route, kind)

@@ -16,12 +16,13 @@ from waiting import until
 from gridnode.config import NodeConfig
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PEER_ID_BYTES, PeerId
-from gridnode.core.relays import TAG_BYTES, peer_tag
+from gridnode.core.relays import TAG_BYTES, Relay, peer_tag
 from gridnode.net.identity import Identity
 from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
 from gridnode.net.quic_driver import RELAY_ALPN
 from gridnode.net.relay_limits import RelayLimits
+from gridnode.net.relay_link import READ_INTERVAL_S, RelayLink
 from gridnode.net.relay_service import RelayService
 from gridnode.net.transport import Stream
 from gridnode.net.udp import SocketAddress
@@ -164,8 +165,8 @@ def test_a_relay_that_invents_members_causes_few_dials(tmp_path: Path) -> None:
     last = Address("192.0.2.9", 9)
 
     async def invent(stream: Stream) -> None:
-        for _ in range(50):
-            peers = tuple(PeerId(os.urandom(PEER_ID_BYTES)) for _ in range(MAX_MEMBERS))
+        for _ in range(3):
+            peers = tuple(PeerId(os.urandom(PEER_ID_BYTES)) for _ in range(MAX_MEMBERS // 4)) * 4
             await stream.send(encode_message(Members(peers=peers)))
         await stream.send(encode_message(Observed(address=last)))
 
@@ -179,6 +180,37 @@ def test_a_relay_that_invents_members_causes_few_dials(tmp_path: Path) -> None:
             assert 0 < len(dialling) <= MAX_MEMBER_DIALS
             running.cancel()
             await asyncio.wait([running])
+
+    run(main)
+
+
+def test_a_relay_that_says_many_addresses_is_read_slowly() -> None:
+    said = 50
+
+    async def babble(stream: Stream) -> None:
+        for number in range(said):
+            await stream.send(encode_message(Observed(address=Address("192.0.2.9", 1 + number))))
+
+    async def main() -> None:
+        async with hostile_relay(babble) as address, two_transports() as (honest, _):
+            heard: set[Address | None] = set()
+            router = PathRouter(honest.endpoint, honest.peer_id)
+            link = RelayLink(
+                Relay(address.host, address.port),
+                honest,
+                router,
+                tags=lambda: (),
+                on_members=lambda *_: None,
+                on_change=lambda: heard.add(link.observed),
+                is_alone=lambda: False,
+            )
+            running = asyncio.create_task(link.run())
+            before = asyncio.get_running_loop().time()
+            await until(lambda: len(heard) >= 5)
+            assert asyncio.get_running_loop().time() - before >= 3 * READ_INTERVAL_S
+            running.cancel()
+            await asyncio.wait([running])
+            router.close()
 
     run(main)
 
