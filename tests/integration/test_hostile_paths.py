@@ -161,13 +161,17 @@ async def hostile_relay(behave: Callable[[Stream], Awaitable[None]]) -> AsyncIte
         await transport.aclose()
 
 
-def test_a_relay_that_invents_members_causes_few_dials(tmp_path: Path) -> None:
+def test_a_relay_that_invents_members_causes_few_dials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gridnode.node.links.DIAL_TIMEOUT_S", 1.0)
     last = Address("192.0.2.9", 9)
 
     async def invent(stream: Stream) -> None:
         for _ in range(3):
-            peers = tuple(PeerId(os.urandom(PEER_ID_BYTES)) for _ in range(MAX_MEMBERS // 4)) * 4
-            await stream.send(encode_message(Members(peers=peers)))
+            invented = [PeerId(os.urandom(PEER_ID_BYTES)) for _ in range(MAX_MEMBERS // 2)]
+            twice = tuple(peer_id for peer_id in invented for _ in range(2))
+            await stream.send(encode_message(Members(peers=twice)))
         await stream.send(encode_message(Observed(address=last)))
 
     async def main() -> None:
@@ -176,8 +180,10 @@ def test_a_relay_that_invents_members_causes_few_dials(tmp_path: Path) -> None:
             node = Node(config)
             running = asyncio.create_task(node.run())
             await until(lambda: any(relay.observed == str(last) for relay in node.status().relays))
-            dialling = [task for task in asyncio.all_tasks() if task.get_name().startswith("member ")]
-            assert 0 < len(dialling) <= MAX_MEMBER_DIALS
+            dialled = [task for task in asyncio.all_tasks() if task.get_name().startswith("member ")]
+            assert 0 < len(dialled) <= MAX_MEMBER_DIALS
+            await asyncio.wait(dialled)
+            assert all(task.exception() is None for task in dialled)
             running.cancel()
             await asyncio.wait([running])
 
