@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 from fake_node import FakeNode
+from waiting import until
 
 from gridnode.control.door_server import serve_door
 from gridnode.core.addresses import Address
@@ -32,3 +33,12 @@ def with_door(node: FakeNode, act: Callable[[httpx.AsyncClient], Awaitable[None]
             await act(http)
 
     asyncio.run(run())
+
+
+async def ask_and_leave(http: httpx.AsyncClient, node: FakeNode, path: str, body: object) -> None:
+    """Ask the door of `node`, which hangs, hang up once it answers, and wait until it does no more."""
+    asking = asyncio.create_task(http.post(path, json=body))
+    await until(lambda: node.num_running == 1)
+    asking.cancel()
+    await asyncio.wait([asking])
+    await until(lambda: node.num_running == 0)

@@ -221,7 +221,7 @@ def test_the_goodbye_of_a_node_is_heard_over_quic(tiny_llama: Path) -> None:
                 await swarm.stop(leaving)
                 swarm.nodes.remove(leaving)
                 # Far sooner than an announcement expires.
-                await until(lambda: all(len(node.status().peers) == 2 for node in swarm.nodes), timeout_s=5)
+                await until(lambda: all(len(node.status().peers) == 2 for node in swarm.nodes))
 
     asyncio.run(scenario())
 

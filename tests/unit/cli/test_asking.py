@@ -149,7 +149,7 @@ def test_ctrl_c_cancels_the_answer() -> None:
             assert await process.stdout.readexactly(3) == b"Par"
             process.send_signal(signal.SIGINT)
             _, err = await asyncio.wait_for(process.communicate(), timeout=20)
-            await until(lambda: node.num_running == 0, timeout_s=2.0)
+            await until(lambda: node.num_running == 0)
         return process.returncode, err.decode()
 
     assert asyncio.run(run()) == (130, "")
@@ -166,7 +166,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
             await process.stdout.readexactly(4)
             process.stdout._transport.close()  # type: ignore[attr-defined]  # what `| head` does
             err = await asyncio.wait_for(process.stderr.read(), timeout=20)
-            await until(lambda: node.num_running == 0, timeout_s=5.0)
+            await until(lambda: node.num_running == 0)
             return await process.wait(), err.decode()
 
     assert asyncio.run(run()) == (141, "")

@@ -53,7 +53,7 @@ def test_closing_the_answer_cancels_it() -> None:
                 async for event in events:
                     if isinstance(event, Delta):
                         break
-            await until(lambda: node.num_running == 0, timeout_s=2.0)
+            await until(lambda: node.num_running == 0)
 
     asyncio.run(run())
 

@@ -130,7 +130,7 @@ def test_nodes_of_one_swarm_find_each_other_and_say_goodbye() -> None:
         async with running(a), running(stranger):
             async with running(b):
                 await until(lambda: a.sees(b.me) and b.sees(a.me))
-            await until(lambda: a.sees(), timeout_s=2)
+            await until(lambda: a.sees())
             assert b.sees()
         assert stranger.sees()
 

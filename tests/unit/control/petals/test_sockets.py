@@ -51,7 +51,7 @@ def with_socket(node: FakeNode, act: Callable[[ClientConnection], Awaitable[None
         async with serve_door(node, ANY_PORT) as address:
             async with connect(f"ws://{address}/api/v2/generate") as socket:
                 await act(socket)
-            await until(lambda: node.num_running == 0, timeout_s=2.0)
+            await until(lambda: node.num_running == 0)
 
     asyncio.run(run())
 
