@@ -245,13 +245,17 @@ class Relaying:
         assert self._router is not None
         assert self._group is not None
         kind = dict(self._router.relays).get(route)
-        known = {self._peer_id, *self._links.connections(), *self._meeting}
-        strangers = [peer_id for peer_id in dict.fromkeys(peers) if peer_id not in known]
-        for peer_id in strangers[: MAX_MEMBER_DIALS - len(self._meeting)]:
-            if kind is not None:
-                self._router.peer(peer_id).add_relay(route, kind)
+        known = {self._peer_id, *self._links.connections()}
+        for peer_id in peers:
+            if kind is None or peer_id in known:
+                continue
+            if peer_id not in self._meeting:
+                if len(self._meeting) >= MAX_MEMBER_DIALS:
+                    continue
                 self._meeting.add(peer_id)
                 self._group.create_task(self._dial(peer_id), name=f"member {short(peer_id)}")
+            # Each relay that names a member is a way to it: one of them may fail.
+            self._router.peer(peer_id).add_relay(route, kind)
 
     async def _dial(self, peer_id: PeerId) -> None:
         try:
