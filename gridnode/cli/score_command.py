@@ -6,6 +6,13 @@ from typing import Annotated
 
 import typer
 
+from gridnode.cli.answer_options import (
+    AllowOption,
+    BlockOption,
+    HomeOption,
+    PrivateOption,
+    RouteOption,
+)
 from gridnode.cli.options import ApiOption, JsonOption, LogLevel, LogLevelOption
 from gridnode.config import DEFAULT_API
 
@@ -26,6 +33,11 @@ def score(
     raw: Annotated[
         bool, typer.Option("--raw", help="With --answers: no chat template, the answer follows the line.")
     ] = False,
+    route: RouteOption = None,
+    allow: AllowOption = None,
+    block: BlockOption = None,
+    private: PrivateOption = False,
+    home: HomeOption = None,
     as_json: JsonOption = False,
     api: ApiOption = DEFAULT_API,
     log_level: LogLevelOption = LogLevel.WARNING,
@@ -40,9 +52,20 @@ def score(
     """
     import asyncio
 
-    from gridnode.cli.scoring import read_lines, score_lines
+    from gridnode.cli.scoring import Judging, read_lines, score_lines
     from gridnode.logs import configure_logging
 
     configure_logging(log_level)
-    wanted = [answer.strip() for answer in answers.split(",")] if answers else []
-    asyncio.run(score_lines(api, read_lines(file), model=model, answers=wanted, raw=raw, as_json=as_json))
+    judging = Judging(
+        model=model,
+        answers=tuple(answer.strip() for answer in answers.split(",")) if answers else (),
+        raw=raw,
+        routing={
+            "route": tuple(route or ()),
+            "allow": tuple(allow or ()),
+            "block": tuple(block or ()),
+            "private": private,
+            "home": tuple(home or ()),
+        },
+    )
+    asyncio.run(score_lines(api, read_lines(file), judging, as_json=as_json))

@@ -7,13 +7,16 @@ import math
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gridnode.cli.json_records import ScoredLine
 from gridnode.cli.showing import print_json, printable, stderr, stdout
 from gridnode.control.client import ControlClient
 from gridnode.control.score_schema import ScoreRequest, TextScore
 from gridnode.core.addresses import Address
+from gridnode.core.route_wishes import RouteWishes
 from gridnode.errors import BadInput, reason
 
 # Lines of one request: enough to keep every hop busy, few enough that results come while one looks.
@@ -26,9 +29,34 @@ Line = tuple[int, str]
 """Its number, from 1, and its text."""
 
 
-async def score_lines(
-    api: Address, lines: Sequence[Line], *, model: str, answers: Sequence[str], raw: bool, as_json: bool
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """How a person wants lines to be judged."""
+
+    model: str = ""
+    answers: tuple[str, ...] = ()
+    raw: bool = False
+    routing: dict[str, Any] = field(default_factory=dict)
+    """Fields of `RouteWishes`."""
+
+    def request(self, texts: Sequence[str]) -> ScoreRequest:
+        """Return the request to the node for some lines.
+
+        Raises:
+            BadInput: two wishes about the route exclude each other.
+        """
+        # A word behind a text begins with its space; behind a chat template nothing stands before it.
+        answers = tuple(f" {answer}" if self.raw else answer for answer in self.answers)
+        try:
+            routing = RouteWishes(**self.routing)
+        except ValueError as exc:
+            raise BadInput(str(exc)) from exc
+        return ScoreRequest(
+            texts=tuple(texts), answers=answers, raw=self.raw, model=self.model, routing=routing
+        )
+
+
+async def score_lines(api: Address, lines: Sequence[Line], judging: Judging, *, as_json: bool) -> None:
     """Print the score of every line, and a summary of all.
 
     Raises:
@@ -36,11 +64,9 @@ async def score_lines(
         NotRunning: no node answers.
         GridError: the swarm cannot compute it.
     """
-    # A word behind a text begins with its space; behind a chat template nothing stands before it.
-    sent = tuple(f" {answer}" if raw else answer for answer in answers)
     began_at = asyncio.get_running_loop().time()
     total, num_tokens, problems = 0.0, 0, 0
-    async with ControlClient(api) as client, aclosing(_scores(client, lines, model, sent, raw)) as scores:
+    async with ControlClient(api) as client, aclosing(_scores(client, lines, judging)) as scores:
         async for (number, text), score in scores:
             problems += bool(score.problem)
             total, num_tokens = total + score.log_likelihood, num_tokens + score.num_tokens
@@ -50,7 +76,7 @@ async def score_lines(
                 stdout().print(score_line(number, text, score), markup=False, soft_wrap=True)
     took_s = asyncio.get_running_loop().time() - began_at
     if num_tokens and not as_json:
-        perplexity = "" if answers else f", perplexity {math.exp(-total / num_tokens):.4g}"
+        perplexity = "" if judging.answers else f", perplexity {math.exp(-total / num_tokens):.4g}"
         stderr().print(f"{len(lines)} lines, {num_tokens} tokens judged{perplexity}; {took_s:.1f} s")
     if problems:
         raise BadInput(f"{problems} of {len(lines)} lines have no score; each says why")
@@ -85,17 +111,14 @@ def score_line(number: int, text: str, score: TextScore) -> str:
 
 
 async def _scores(
-    client: ControlClient, lines: Sequence[Line], model: str, answers: tuple[str, ...], raw: bool
+    client: ControlClient, lines: Sequence[Line], judging: Judging
 ) -> AsyncGenerator[tuple[Line, TextScore], None]:
     """Yield the lines with their scores, in order."""
     room = asyncio.Semaphore(REQUESTS_UNDER_WAY)
 
     async def ask(some: Sequence[Line]) -> tuple[TextScore, ...]:
         async with room:
-            texts = tuple(text for _, text in some)
-            return (
-                await client.score(ScoreRequest(texts=texts, answers=answers, raw=raw, model=model))
-            ).scores
+            return (await client.score(judging.request([text for _, text in some]))).scores
 
     pieces = [lines[i : i + LINES_PER_REQUEST] for i in range(0, len(lines), LINES_PER_REQUEST)]
     tasks = [asyncio.create_task(ask(piece)) for piece in pieces]

@@ -160,3 +160,14 @@ def test_a_line_without_score_ends_with_an_error_behind_the_others(swarm: Served
     assert "1 of 3 lines have no score" in shown.stderr
     assert gridnode(swarm, "-", text="\n").exit_code == 2
     assert "cannot read" in gridnode(swarm, "no such file").stderr
+
+
+def test_lines_are_judged_by_the_nodes_that_were_named(swarm: ServedSwarm) -> None:
+    others = [show_peer(node.peer_id) for node in swarm.swarm.nodes[1:]]
+    assert gridnode(swarm, "-", "--block", others[0], text="A cat sat.\n").exit_code == 0
+    refused = gridnode(swarm, "-", "--private", text="A cat sat.\n")
+    assert refused.exit_code != 0
+    assert "that the request allows" in " ".join(refused.stderr.split())
+    senseless = gridnode(swarm, "-", "--home", others[0], text="A cat sat.\n")
+    assert senseless.exit_code != 0
+    assert "set private too" in " ".join(senseless.stderr.split())
