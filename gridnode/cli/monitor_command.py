@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gridnode.cli.node_options import takes_settings
+from gridnode.cli.options import EventsOption, StopWithStdinOption
 from gridnode.config.layers import Given, Layer
 
 # A monitor serves no blocks, whatever the configuration of this computer's node says.
@@ -23,12 +24,8 @@ def monitor(
             "--public", help="Let everybody who reaches the door look, without a key. Asking still needs one."
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what happens, one JSON object a line, to stdout.")
-    ] = False,
-    stop_with_stdin: Annotated[
-        bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.", hidden=True)
-    ] = False,
+    as_json: EventsOption = False,
+    stop_with_stdin: StopWithStdinOption = False,
 ) -> None:
     """Show a whole swarm to everybody: serve no blocks, check who can be reached, publish no addresses.
 

@@ -76,4 +76,20 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON; docs/cli.md describes its fields.", show_default=False)
 ]
 
-__all__ = ["ApiOption", "JsonOption", "LogLevel", "LogLevelOption", "option_reader"]
+EventsOption = Annotated[
+    bool, typer.Option("--json", help="Print what happens, one JSON object a line, to stdout.")
+]
+
+StopWithStdinOption = Annotated[
+    bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.", hidden=True)
+]
+
+__all__ = [
+    "ApiOption",
+    "EventsOption",
+    "JsonOption",
+    "LogLevel",
+    "LogLevelOption",
+    "StopWithStdinOption",
+    "option_reader",
+]

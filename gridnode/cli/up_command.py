@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from gridnode.cli.node_options import takes_settings
+from gridnode.cli.options import EventsOption, StopWithStdinOption
 from gridnode.config.layers import Layer
 
 
 @takes_settings
 def up(
     flags: Layer,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what happens, one JSON object a line, to stdout.")
-    ] = False,
-    stop_with_stdin: Annotated[
-        bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.", hidden=True)
-    ] = False,
+    as_json: EventsOption = False,
+    stop_with_stdin: StopWithStdinOption = False,
 ) -> None:
     """Start a node: find its peers, take a share of the model's blocks, serve them until Ctrl-C.
 
