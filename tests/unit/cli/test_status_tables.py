@@ -11,7 +11,7 @@ from fake_swarm import small_swarm
 from rich.console import Console
 
 from gridnode.cli.status_tables import status_view
-from gridnode.control.status_schema import EngineStatus, NodeStatus, PauseStatus
+from gridnode.control.status_schema import EngineStatus, NodeStatus, PauseStatus, PortMappingStatus
 
 ROUTE = "aaaaaaaa 0:10 > bbbbbbbb 10:20 > cccccccc 20:30"
 
@@ -50,6 +50,17 @@ def test_a_relay_beside_the_node_says_what_passed_and_what_did_not() -> None:
     )
     assert "31 packets dropped: 30 above the rate of one node, 1 to nodes that are not there;" in text
     assert "serves a relay" not in shown(STATUS)
+
+
+def test_a_router_that_lets_others_in_is_named_and_one_that_does_not_as_well() -> None:
+    mapped = PortMappingStatus(router="192.168.1.1", protocol="UPnP", address="8.8.4.4:7338")
+    refused = replace(mapped, protocol="", address="", problem="the router 192.168.1.1 refuses")
+    text = "router 192.168.1.1 lets others in at 8.8.4.4:7338, by UPnP"
+    assert text in shown(replace(STATUS, port_mapping=mapped))
+    assert "nobody is let in from outside: the router 192.168.1.1 refuses" in shown(
+        replace(STATUS, port_mapping=refused), width=200
+    )
+    assert "router" not in shown(replace(STATUS, port_mapping=replace(refused, problem="")))
 
 
 def test_a_swarm_without_a_model_says_how_to_serve_one() -> None:
