@@ -109,11 +109,6 @@ class PeerPaths:
         return self._doubt_since is not None
 
     @property
-    def is_punching(self) -> bool:
-        """Whether a round of probes is under way."""
-        return self._round_ends_at > 0.0
-
-    @property
     def has_direct(self) -> bool:
         """Whether a way without a relay is in use, without doubt."""
         return self.active is not None and not self.active.is_relayed and not self.is_in_doubt
