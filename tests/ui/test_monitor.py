@@ -15,7 +15,9 @@ from fake_node import FakeNode
 from fake_swarm import hostile_swarm, large_swarm, lively_history, peer, small_swarm
 from nodes import START_TIMEOUT_S, running_swarm
 
+from gridnode.control.door_policy import DoorPolicy
 from gridnode.control.door_server import serve_door
+from gridnode.control.keys import Scope
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.core.spans import Span
@@ -169,6 +171,30 @@ def test_what_changes_comes_by_itself_and_what_is_open_stays_open(browser: Share
             assert await visit.page.locator("#links-table >> text=Newcomer").is_visible()
             node.become(replace(node.current, peers=node.current.peers[:-1]))
             await visit.page.wait_for_selector(f"#row-{newcomer.peer_id}", state="detached")
+
+    browser.run(scenario())
+
+
+def test_a_page_beyond_the_listeners_says_that_it_is_not_fresh(
+    browser: SharedBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gridnode.control.doorkeeper.MAX_LISTENERS", 0)
+
+    async def scenario() -> None:
+        node = lively(small_swarm())
+        policy = DoorPolicy(public_scopes=frozenset({Scope.MONITOR}))
+        async with (
+            serve_door(node, ANY_PORT, pages=make_pages(node), policy=policy) as address,
+            browser.window() as visit,
+        ):
+            # A request that was passed on counts as one of a visitor.
+            await visit.page.set_extra_http_headers({"X-Forwarded-For": "192.0.2.9"})
+            await visit.page.goto(f"http://{address}/")
+            await visit.page.wait_for_selector("#offline:not([hidden])")
+            assert "keeps no more pages fresh now" in await visit.page.inner_text("#offline")
+            # As soon as there is room, it is.
+            monkeypatch.undo()
+            await visit.page.wait_for_selector("#offline", state="hidden")
 
     browser.run(scenario())
 

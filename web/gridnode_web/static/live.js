@@ -62,13 +62,11 @@ function online() {
   lastSeen = new Date();
 }
 
-function offline() {
+function offline(why, then) {
   if (silence !== null) return;
   const since = lastSeen;
   silence = setTimeout(() => {
-    banner.textContent =
-      `The node does not answer. What you see is from ${since.toLocaleTimeString()}; ` +
-      "this page goes on by itself when the node is back.";
+    banner.textContent = `${why}. What you see is from ${since.toLocaleTimeString()}; ${then}.`;
     banner.hidden = false;
   }, PATIENCE_MS);
 }
@@ -81,11 +79,16 @@ function listen() {
     refresh();
   });
   events.addEventListener("error", () => {
-    offline();
     // A node that answers with an error ends the stream for good; ask again later.
     if (events?.readyState === EventSource.CLOSED) {
+      offline(
+        "The node keeps no more pages fresh now, or asks for a key",
+        "reload this page, or wait until it goes on by itself",
+      );
       events = null;
       setTimeout(listen, 3000);
+    } else {
+      offline("The node does not answer", "this page goes on by itself when the node is back");
     }
   });
 }
