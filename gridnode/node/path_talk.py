@@ -67,6 +67,7 @@ class PathTalk:
         self._guessed_for: tuple[object, ...] = ()
         self._guess_rounds = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._round: asyncio.Task[None] | None = None
 
     async def lead(self, stream: Stream) -> None:
         """Exchange offers and decide when to try, while the stream lasts: the part of who dialled.
@@ -97,11 +98,12 @@ class PathTalk:
                 for task in self._tasks:
                     task.cancel()
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Do `work` while the stream lasts."""
         task = self._group.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _listen(self, stream: Stream) -> None:
         while (frame := await stream.receive()) is not None:
@@ -119,13 +121,14 @@ class PathTalk:
     async def _punched(self, stream: Stream) -> None:
         """Send probes because the peer says so, unless that has just been: probes cost others, too."""
         now = asyncio.get_running_loop().time()
-        if now - self._peer.followed_at < ROUND_S / 2:
-            return
-        self._peer.followed_at = now
-        self._peer.punch(self._addresses())
+        if now - self._peer.followed_at >= ROUND_S / 2:
+            self._peer.followed_at = now
+            self._peer.punch(self._addresses())
         if not self._leads:
+            # Even if the probes were sent for another connection to this peer: that one may be about to end.
             await stream.send(encode_message(Punch()))
-            self._start(self._end_round(stream), "round")
+            if self._round is None or self._round.done():
+                self._round = self._start(self._end_round(stream), "round")
 
     async def _end_round(self, stream: Stream) -> None:
         """Wait until a round of probes is over; then let the peer guess, if that may help."""

@@ -274,6 +274,19 @@ def test_where_both_users_allow_it_a_port_is_guessed_whoever_dialled(guessed_lea
 
 
 @pytest.mark.usefixtures("short_rounds")
+def test_a_port_is_guessed_over_the_connection_that_remains_of_two() -> None:
+    async def main() -> None:
+        async with two_sides() as (guessed, guessing):
+            for one, other in ((guessed, guessing), (guessing, guessed)):
+                # Probes have just been sent, for a connection that has ended since.
+                one.peer(other).followed_at = asyncio.get_running_loop().time()
+            async with talking(guessed, guessing, guessed_leads=False, are_allowed=(True, True)):
+                await until(lambda: guessed.peer(guessing).paths.has_direct)
+
+    run(main)
+
+
+@pytest.mark.usefixtures("short_rounds")
 @pytest.mark.parametrize("are_allowed", [(True, False), (False, True)])
 def test_where_one_user_does_not_allow_it_nobody_guesses(
     are_allowed: tuple[bool, bool], caplog: pytest.LogCaptureFixture
