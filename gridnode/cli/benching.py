@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,8 @@ def _measured(checkpoint: Checkpoint, location: str, token_ids: list[int]) -> It
         for quantization in (QuantFormat.INT8, QuantFormat.INT4):
             for executor, kv in _ways(checkpoint):
                 yield test.measure(quantization, executor=executor, kv=kv)
+        if importlib.util.find_spec("bitsandbytes") is not None:
+            yield test.measure(QuantFormat.NF4)
 
 
 def _ways(checkpoint: Checkpoint) -> list[tuple[ExecutorName, KvFormat]]:

@@ -18,16 +18,31 @@ DeviceName = Literal["cpu", "cuda", "mps", "xpu"]
 
 
 class QuantFormat(StrEnum):
-    """How the weights of blocks are stored. int8 and int4 have one scale per group of values."""
+    """How the weights of blocks are stored. int8 and int4 have one scale per group of values; nf4, of
+    bitsandbytes, has unequal steps."""
 
     NONE = "none"
     INT8 = "int8"
     INT4 = "int4"
+    NF4 = "nf4"
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits of one weight of a quantized matrix, scales of groups of 32 included."""
-        return {QuantFormat.NONE: 16.0, QuantFormat.INT8: 8.5, QuantFormat.INT4: 4.5}[self]
+        """Bits of one weight of a quantized block, scales included.
+
+        Of int4 the most: up to a sixth of its weights have 8 bits.
+        """
+        return {
+            QuantFormat.NONE: 16.0,
+            QuantFormat.INT8: 9.25,
+            QuantFormat.INT4: 6.0,
+            QuantFormat.NF4: 4.5,
+        }[self]
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether quantized blocks are kept on the disk, and mapped when they are needed again."""
+        return self in (QuantFormat.INT8, QuantFormat.INT4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,8 @@ def choose_executor(config: EngineConfig, checkpoint: Checkpoint) -> Literal["to
         reason = "it computes in float32 only"
     if config.device != "cpu":
         reason = f"it computes on cpu only, not on {config.device}"
+    if config.quantization is QuantFormat.NF4:
+        reason = "it has no products of nf4"
     if config.executor == "onnx" and reason is not None:
         raise BadInput(
             f"the executor onnx cannot run {checkpoint.model_id.name}: {reason}; use auto or torch"
@@ -104,10 +106,13 @@ def _build_torch(
 ) -> SpanExecutor:
     import torch
 
+    from gridnode.engine.nf4_linear import check_nf4
     from gridnode.engine.torch_span import TorchSpan
 
     torch.set_num_threads(num_threads)
     check_device(config.device)
+    if config.quantization is QuantFormat.NF4:
+        check_nf4(config.device)
     return TorchSpan(
         checkpoint,
         config.span,

@@ -18,6 +18,7 @@ from gridnode.engine.block_cache import BlockCache, mapped_tensor
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
 from gridnode.engine.int4_linear import Int4Linear, has_kernel
+from gridnode.engine.nf4_linear import Nf4Linear
 from gridnode.engine.quantization import QuantizedTensor, quantize
 from gridnode.engine.quantized_linear import QuantizedExperts, QuantizedLinear
 from gridnode.engine.torch_cache import TorchCache
@@ -204,7 +205,7 @@ class TorchSpan:
         self, checkpoint: Checkpoint, weights: TorchWeights, block_index: int
     ) -> frozenset[str]:
         """Map the quantized matrices of a block from the disk; return the names of their tensors."""
-        if self._quantization is QuantFormat.NONE:
+        if not self._quantization.is_cached:
             return frozenset()
         targets = {
             name: target.removesuffix(".weight")
@@ -227,8 +228,11 @@ class TorchSpan:
                 f"'{path}.weight' has shape {weight.shape}, {(linear.out_features, linear.in_features)} "
                 "expected; fetch the checkpoint again"
             )
-        layer = self._quantized_layer(weight)
-        layer.bias = linear.bias  # filled by its own tensor, before or after
+        self._replace(path, self._quantized_layer(weight))
+
+    def _replace(self, path: str, layer: QuantizedLinear | Int4Linear | Nf4Linear) -> None:
+        """Put `layer` in the place of the linear layer at `path`."""
+        layer.bias = self._model.get_submodule(path).bias  # filled by its own tensor, before or after
         parent, _, child = path.rpartition(".")
         setattr(self._model.get_submodule(parent), child, layer)
 
@@ -270,10 +274,15 @@ class TorchSpan:
         # The head keeps 8 bits: it decides between tokens that differ little.
         quantization = QuantFormat.INT8 if is_head else self._quantization
         is_quantized = self._quantization is not QuantFormat.NONE
-        if is_quantized and isinstance(module, nn.Linear) and attribute == "weight":
+        is_matrix = isinstance(module, nn.Linear) and attribute == "weight"
+        if quantization is QuantFormat.NF4 and is_matrix:
+            self._replace(path, Nf4Linear(tensor.to(self._dtype), None, self._device))
+        elif is_quantized and is_matrix:
             self._set_quantized(path, quantize(_to_numpy(tensor), quantization))
         elif is_quantized and tensor.ndim == 3 and getattr(module, "is_transposed", None) is False:
-            rows = quantize(_to_numpy(tensor.flatten(0, 1)), quantization)
+            # bitsandbytes has layers only: experts are in groups.
+            in_groups = quantization if quantization.is_cached else QuantFormat.INT4
+            rows = quantize(_to_numpy(tensor.flatten(0, 1)), in_groups)
             delattr(module, attribute)
             experts = QuantizedExperts(rows, num_experts=len(tensor))
             setattr(module, attribute, experts.to(self._device))

@@ -7,7 +7,6 @@ from gridnode.cli.pulling import files_of
 from gridnode.config import NodeConfig
 from gridnode.control.status_schema import NodeStatus, ServingStatus
 from gridnode.core.ids import PeerId
-from gridnode.core.models import QuantFormat
 from gridnode.core.placement import block_bytes
 from gridnode.core.spans import Span
 from gridnode.core.swarm import SwarmState
@@ -55,7 +54,7 @@ def find_model(config: NodeConfig, swarm: SwarmState, status: NodeStatus | None,
         is_serving=serving is not None,
         span_problem=problem,
         span_bytes=one_block * len(span) if span else 0,
-        is_cached=config.quantization is not QuantFormat.NONE,
+        is_cached=config.quantization.is_cached,
         damaged_files=damaged_files(checkpoint.model_id.manifest),
         has_chat_template=checkpoint.has_chat_template,
         missing_files=sum(file.cached() is None for file in files),

@@ -1,5 +1,6 @@
 """`gridnode bench quality` prints one record, or one table."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def test_every_way_to_compute_the_model_is_told(tiny_llama: Path, capsys: pytest
     assert ways == [
         ("none", "torch", "auto"),
         *[(q, e, kv) for q in ("int8", "int4") for e, kv in QUANTIZED_WAYS],
+        *NF4_WAYS,
     ]
     assert record["results"][0]["perplexity_change"] == 0
     assert all(result["kl_divergence"] > 0 for result in record["results"][1:])
@@ -29,10 +31,11 @@ def test_every_way_to_compute_the_model_is_told(tiny_llama: Path, capsys: pytest
 
 
 QUANTIZED_WAYS = [("torch", "auto"), ("onnx", "auto"), ("onnx", "int8")]
+NF4_WAYS = [("nf4", "torch", "auto")] if importlib.util.find_spec("bitsandbytes") else []
 
 
 def test_people_get_a_table(tiny_llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench_quality(str(tiny_llama), num_tokens=70, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert " ".join(lines[0].split()) == ("WEIGHTS KEYS, VALUES EXECUTOR PERPLEXITY CHANGE KL SAME CHOICE")
-    assert len(lines) == 8
+    assert len(lines) == 8 + len(NF4_WAYS)
