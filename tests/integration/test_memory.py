@@ -112,4 +112,4 @@ def test_quantized_blocks_are_mapped_from_the_disk(
     assert first["peak"] < 1.3 * span_bytes
     assert again["peak"] < 1.3 * span_bytes
     if executor == "torch":  # ONNX Runtime packs them for the processor, and lets the map go
-        assert again["span"] < 0.2 * span_bytes
+        assert again["span"] < 0.3 * span_bytes
