@@ -114,9 +114,10 @@ class OnnxGraph:
     def matmul(self, value: str, name: str, arrays: dict[str, StoredArray], *, inputs: int) -> str:
         """Add the product of `value` with a quantized matrix."""
         groups = groups_of(inputs, DEFAULT_GROUP_SIZE)
-        if arrays["scales"].shape[1] > groups:  # corrections, see `QuantizedTensor`
-            value = self._with_sums(value, name)
-            inputs += groups
+        behind = arrays["scales"].shape[1] - groups
+        if behind:  # corrections, see `QuantizedTensor`
+            value = self._with_sums(value, name, zeros=behind * DEFAULT_GROUP_SIZE - groups)
+            inputs += behind * DEFAULT_GROUP_SIZE
         names = [self.stored(f"{name}.{part}", array) for part, array in arrays.items()]
         return self.add(
             "MatMulNBits",
@@ -129,12 +130,13 @@ class OnnxGraph:
             accuracy_level=_ACCURACY_INT8,
         )[0]
 
-    def _with_sums(self, value: str, name: str) -> str:
-        """Return `value` with the sums of its groups behind it."""
+    def _with_sums(self, value: str, name: str, *, zeros: int) -> str:
+        """Return `value` with the sums of its groups behind it, and so many zeros."""
         apart = self.constant(f"{name}.groups", np.array([0, 0, -1, DEFAULT_GROUP_SIZE], dtype=np.int64))
         axis = self.constant(f"{name}.axis", np.array([3], dtype=np.int64))
         sums = self.add("ReduceSum", [*self.add("Reshape", [value, apart]), axis], keepdims=0)
-        return self.add("Concat", [value, *sums], axis=2)[0]
+        filled = self.constant(f"{name}.zeros", np.array([0, 0, 0, 0, 0, zeros], dtype=np.int64))
+        return self.add("Concat", [value, *self.add("Pad", [*sums, filled])], axis=2)[0]
 
     def session(self, *, num_threads: int) -> onnxruntime.InferenceSession:
         """Return the graph, ready to run."""

@@ -19,6 +19,9 @@ DEFAULT_GROUP_SIZE = 32
 # Shrinking the range clips the outliers and makes the steps finer for all others. The best of these by
 # squared error is kept, for each group; no calibration data is needed.
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
+# ONNX Runtime takes so many groups at once and the rest one by one: prompts take 28 % less time with 20
+# groups than with 19, and 4 % less with 68 than with 66. Zeros behind the corrections fill them up.
+_GROUPS_MULTIPLE = 4
 # Values quantized at a time: their float copies stay in the processor's cache, and small beside the matrix.
 _VALUES_AT_A_TIME = 1 << 17
 
@@ -194,7 +197,9 @@ def _with_corrections(groups: Groups) -> tuple[Array, Array, Array]:
     corrections = groups.offsets + zero_points * scales
     values, zero_points = groups.values, zero_points.astype(np.uint8)
     if corrections.any():
-        padding = -corrections.shape[1] % group_size
+        behind_groups = groups_of(corrections.shape[1], group_size)
+        behind_groups += -(corrections.shape[1] + behind_groups) % _GROUPS_MULTIPLE
+        padding = behind_groups * group_size - corrections.shape[1]
         corrections = np.pad(corrections, ((0, 0), (0, padding)))
         behind = _rounded(corrections.reshape(len(corrections), -1, group_size), 4)
         values, scales, zero_points = (
