@@ -188,6 +188,23 @@ def test_where_udp_is_blocked_the_answer_comes_by_a_websocket(
         assert found["path"] == "websocket"
 
 
+@pytest.mark.parametrize(
+    ("nat", "measured"),
+    [
+        (Nat.NONE, "no router stands before it"),
+        (Nat.EASY, "keeps one port for all destinations"),
+        (Nat.SYMMETRIC, "gives every destination another port (symmetric)"),
+    ],
+)
+def test_the_doctor_tells_the_kind_of_router(internet: Internet, nat: Nat, measured: str) -> None:
+    relays = [argument for address in RELAYS for argument in ("--relay", address)]
+    host = internet.hosts[site_name("ask", nat, False)]
+    done = host.gridnode("doctor", "network", "--json", "--no-port-mapping", *relays)
+    [found] = [each for each in json.loads(done.stdout)["findings"] if each["check"] == "router"]
+    assert measured in found["measured"]
+    assert found["state"] == ("warn" if nat is Nat.SYMMETRIC else "ok")
+
+
 def test_over_ipv6_nodes_meet_at_a_relay_and_go_direct(tmp_path: Path) -> None:
     made = [
         Site(name="relay-six", address="2001:db8::10", delay_s=0.02),

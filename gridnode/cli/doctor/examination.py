@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from gridnode.cli.doctor.findings import Diagnosis, Group
+from gridnode.cli.doctor.findings import Diagnosis, Finding, Group
 from gridnode.cli.doctor.machine import MachineFacts, machine_findings
 from gridnode.cli.doctor.machine_facts import look_at_state_dir, measure_machine
 from gridnode.cli.doctor.mapping import MappingFacts, mapping_findings
@@ -18,6 +18,7 @@ from gridnode.cli.doctor.network import NetworkFacts, network_findings
 from gridnode.cli.doctor.network_facts import measure_network
 from gridnode.cli.doctor.relay_facts import visit_relays
 from gridnode.cli.doctor.relays import RelayVisit, relay_findings
+from gridnode.cli.doctor.router import router_findings
 from gridnode.cli.doctor.service import ServiceFacts, service_findings
 from gridnode.cli.doctor.service_facts import ask_systemd
 from gridnode.cli.doctor.swarm import SwarmFacts, swarm_findings
@@ -103,6 +104,7 @@ def diagnose(facts: Facts, groups: Collection[Group] = tuple(Group)) -> Diagnosi
         *network_findings(facts.network),
         *mapping_findings(facts.mapping, facts.relays),
         *relay_findings(facts.relays),
+        *_router_findings(facts),
         *swarm_findings(facts.swarm),
         *model_findings(facts.model),
         *service_findings(facts.service),
@@ -117,6 +119,14 @@ def diagnose(facts: Facts, groups: Collection[Group] = tuple(Group)) -> Diagnosi
             status=facts.swarm.status,
         ),
         findings=findings,
+    )
+
+
+def _router_findings(facts: Facts) -> Iterator[Finding]:
+    own_hosts = {*(address.host for address in facts.network.addresses), *facts.network.ipv6_hosts}
+    mapping = facts.mapping.status
+    return router_findings(
+        facts.relays, own_hosts=own_hosts, is_mapped=mapping is not None and bool(mapping.address)
     )
 
 

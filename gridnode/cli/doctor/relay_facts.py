@@ -21,20 +21,34 @@ _OBSERVED_TIMEOUT_S = 1.0
 
 
 async def visit_relays(relays: Sequence[str]) -> tuple[RelayVisit, ...]:
-    """Return what came of visiting each of `relays`, all at once. Cancelling is safe."""
-    return tuple(await asyncio.gather(*(_visit(parse_relay(relay)) for relay in relays)))
+    """Return what came of visiting each of `relays`, all at once. Cancelling is safe.
 
-
-async def _visit(relay: Relay) -> RelayVisit:
+    All are visited from one socket, as a node would: what ports they see tells the kind of router.
+    """
     identity = Identity.generate()
+    sockets: dict[Address, tuple[QuicTransport, PathRouter]] = {}
+    try:
+        visits = (_visit(parse_relay(relay), identity, sockets) for relay in relays)
+        return tuple(await asyncio.gather(*visits))
+    finally:
+        for transport, router in sockets.values():
+            router.close()
+            await transport.aclose()
+
+
+async def _visit(
+    relay: Relay, identity: Identity, sockets: dict[Address, tuple[QuicTransport, PathRouter]]
+) -> RelayVisit:
     try:
         address = await resolve(relay)
         wildcard = "::" if ":" in address.host else "0.0.0.0"
         bind = Address("127.0.0.1" if is_loopback(address) and wildcard == "0.0.0.0" else wildcard, 0)
-        transport = QuicTransport(identity, bind)
+        if bind not in sockets:
+            made = QuicTransport(identity, bind)
+            sockets[bind] = made, PathRouter(made.endpoint, identity.peer_id)
     except GridError as exc:
         return RelayVisit(place=relay.place, problem=str(exc))
-    router = PathRouter(transport.endpoint, identity.peer_id)
+    transport, router = sockets[bind]
     changed = asyncio.Event()
     link = RelayLink(
         relay,
@@ -51,8 +65,6 @@ async def _visit(relay: Relay) -> RelayVisit:
     finally:
         registering.cancel()
         await asyncio.wait([registering])
-        router.close()
-        await transport.aclose()
 
 
 async def _look(link: RelayLink, changed: asyncio.Event) -> RelayVisit:
