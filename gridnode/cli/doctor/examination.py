@@ -116,6 +116,8 @@ def diagnose(facts: Facts, groups: Collection[Group] = tuple(Group)) -> Diagnosi
             groups=groups,
             model=facts.model,
             network=facts.network,
+            mapping=facts.mapping,
+            relays=facts.relays,
             status=facts.swarm.status,
         ),
         findings=findings,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from gridnode.cli.doctor.findings import Finding, Group, State, failures
+from gridnode.cli.doctor.mapping import MappingFacts
 from gridnode.cli.doctor.model import ModelFacts
 from gridnode.cli.doctor.network import NetworkFacts
+from gridnode.cli.doctor.relays import RelayVisit
 from gridnode.control.readiness import readiness
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import is_loopback
+from gridnode.units import format_seconds
 
 
 def verdict(
@@ -18,6 +21,8 @@ def verdict(
     groups: Collection[Group],
     model: ModelFacts,
     network: NetworkFacts,
+    mapping: MappingFacts,
+    relays: Sequence[RelayVisit],
     status: NodeStatus | None,
 ) -> str:
     """Return what this computer can do for the swarm, in one sentence."""
@@ -26,7 +31,7 @@ def verdict(
     if failed:
         names = ", ".join(dict.fromkeys(finding.check for finding in failed))
         return f"Not ready: {len(failed)} of {len(findings)} checks fail ({names})."
-    notes = [_reach(network)]
+    notes = [_reach(network), *_reach_from_afar(mapping, relays)]
     if warned:
         notes.append(f"{warned} warning{'s' if warned > 1 else ''} above")
     said = _network() if set(groups) == {Group.NETWORK} else _ability(model, status)
@@ -50,3 +55,14 @@ def _reach(network: NetworkFacts) -> str:
     if is_loopback(network.listen) or not network.addresses:
         return "no other computer reaches it"
     return f"others on its network reach it at {network.addresses[0]}"
+
+
+def _reach_from_afar(mapping: MappingFacts, relays: Sequence[RelayVisit]) -> Iterator[str]:
+    """Yield how nodes of other networks get here, if they do."""
+    answering = [visit for visit in relays if not visit.problem]
+    if mapping.status is not None and mapping.status.address:
+        yield f"those on the Internet reach it at {mapping.status.address}"
+    elif answering:
+        nearest = min(answering, key=lambda visit: visit.rtt_s)
+        rtt = format_seconds(nearest.rtt_s)
+        yield f"those on the Internet meet it at relays, the nearest of which is {nearest.place} ({rtt})"

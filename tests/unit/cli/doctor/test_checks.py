@@ -327,6 +327,14 @@ HERE = RelayVisit(place=Address("192.0.2.7", 7339), rtt_s=0.012, observed=Addres
 GONE = replace(HERE, problem="nobody answered")
 
 
+def test_the_last_line_names_the_nearest_relay() -> None:
+    far = replace(HERE, place=Address("192.0.2.8", 7339), rtt_s=0.05)
+    verdict = diagnose(replace(HEALTHY, relays=(far, HERE, replace(GONE, rtt_s=0.0)))).verdict
+    assert (
+        "those on the Internet meet it at relays, the nearest of which is 192.0.2.7:7339 (12 ms)" in verdict
+    )
+
+
 @pytest.mark.parametrize(
     ("visits", "state", "measured"),
     [
