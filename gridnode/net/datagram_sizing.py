@@ -57,7 +57,7 @@ class DatagramSizing:
     def look_for_timeouts(self) -> None:
         """Give large datagrams up if nothing is answered any more: some routers drop them without a word."""
         if self._quic.num_timeouts >= _MAX_TIMEOUTS and self._search.size_bytes > self._smallest_bytes:
-            logger.info("large datagrams may vanish on the way to %s", self._way)
+            logger.debug("large datagrams may vanish on the way to %s", self._way)
             self._begin()
 
     def _probed(self, search: DatagramSearch, size_bytes: int, has_arrived: bool) -> None:

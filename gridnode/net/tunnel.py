@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import socket
 from collections import Counter, deque
 
@@ -140,7 +141,9 @@ async def open_tunnel(address: Address, endpoint: Endpoint) -> Tunnel:
             user_agent_header=None,
         )
     except (OSError, WebSocketException) as exc:
-        raise PeerLost(f"neither UDP nor TCP {address} answers ({str(exc) or type(exc).__name__})") from None
+        # asyncio puts the address into the text once more, as a pair.
+        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+        raise PeerLost(f"neither UDP nor TCP {address} answers ({reason or type(exc).__name__})") from None
     return Tunnel(websocket, endpoint)
 
 
