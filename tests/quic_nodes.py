@@ -28,9 +28,11 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 @asynccontextmanager
-async def node(identity: Identity | None = None, **options: Any) -> AsyncIterator[QuicTransport]:
+async def node(
+    identity: Identity | None = None, *, bind: Address = LOOPBACK, **options: Any
+) -> AsyncIterator[QuicTransport]:
     """Yield a transport; it must leave nothing in its tables when it is closed."""
-    transport = QuicTransport(identity or Identity.generate(), LOOPBACK, **options)
+    transport = QuicTransport(identity or Identity.generate(), bind, **options)
     try:
         yield transport
     finally:

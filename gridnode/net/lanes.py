@@ -92,6 +92,8 @@ class Lanes:
         )
         self._client = client_context()
         self._checking: asyncio.TimerHandle | None = None
+        # From where QUIC sends, too: the peer drops lanes that come from elsewhere.
+        self._source = None if ipaddress.ip_address(bind.host).is_unspecified else (bind.host, 0)
         self._socket = _listen(bind)
         self._serving = (
             asyncio.get_running_loop().create_task(self._serve(self._socket)) if self._socket else None
@@ -129,7 +131,10 @@ class Lanes:
     async def _dial(self, connection: QuicConnection, address: Address) -> LaneStream:
         loop = asyncio.get_running_loop()
         transport, protocol = await loop.create_connection(
-            lambda: LaneProtocol(on_lost=self._forget), address.host, address.port, ssl=self._client
+            lambda: LaneProtocol(on_lost=self._forget),
+            *address,
+            ssl=self._client,
+            local_addr=self._source,
         )
         self._open.add(protocol)
         try:

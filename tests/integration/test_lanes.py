@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -59,6 +60,28 @@ def test_both_ends_may_open_lanes() -> None:
                 far = await other.accept_stream()
                 assert await far.receive() == HELLO
                 assert far.connection is other
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there all of 127.0.0.0/8 is this computer's")
+def test_a_lane_comes_from_the_address_that_the_node_listens_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From any other one of this computer, the peer would take it for one whose end has moved."""
+    monkeypatch.setattr(lanes, "CHECK_INTERVAL_S", 0.01)
+
+    async def main() -> None:
+        near_bind, far_bind = Address("127.31.73.2", 0), Address("127.31.73.3", 0)
+        async with node(bind=near_bind) as near, node(bind=far_bind) as far:
+            dialled = await near.dial(far.address, peer_id=far.peer_id, timeout_s=10)
+            accepted = await far.accept()
+            lane = await dialled.open_lane()
+            assert isinstance(lane, LaneStream)
+            await lane.send(HELLO)
+            there = await accepted.accept_stream()
+            for _ in range(20):
+                await asyncio.sleep(lanes.CHECK_INTERVAL_S)  # the time of a look
+                await lane.send(HELLO)
+                assert await there.receive() == HELLO
 
     run(main())
 
