@@ -133,7 +133,7 @@ def test_networks_of_their_own(tmp_path: Path, network: str, told: dict[str, str
     assert told.items() <= states(found).items(), found
     assert code == (1 if "fail" in told.values() else 0)
     if code:
-        assert found["verdict"].startswith("Not ready: 1 of 6 checks fail (udp)")
+        assert found["verdict"].startswith("Not ready: 1 of 7 checks fail (udp)")
 
 
 @pytest.mark.netlab
