@@ -189,7 +189,10 @@ def main() -> None:
             if arguments.llama_cpp:
                 write_gguf(gguf)
             models.append(Model(name="1B shape", location=str(directory), gguf=str(gguf)))
-        rows = list(run_all(models, arguments.llama_cpp))
+        rows = []
+        for row in run_all(models, arguments.llama_cpp):  # takes minutes: what is done is told at once
+            print(f"{row.model}, {row.executor}, {row.weights}, {row.num_threads} threads: {row.found}")
+            rows.append(row)
     show(rows, read_bandwidth())
 
 
