@@ -67,23 +67,18 @@ class Stranger:
 
 def rsa_certificate() -> dict[str, Any]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(NAME)
-        .issuer_name(NAME)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime.datetime(2020, 1, 1))
-        .not_valid_after(datetime.datetime(2040, 1, 1))
-        .sign(key, hashes.SHA256())
-    )
-    return {"certificate": certificate, "private_key": key}
+    return {"certificate": unsigned(key).sign(key, hashes.SHA256()), "private_key": key}
 
 
 def foreign_certificate() -> dict[str, Any]:
     """Return a certificate that another key signed, as if an authority had."""
     key, authority = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-    certificate = (
+    return {"certificate": unsigned(key).sign(authority, None), "private_key": key}
+
+
+def unsigned(key: rsa.RSAPrivateKey | Ed25519PrivateKey) -> x509.CertificateBuilder:
+    """Return all of a certificate for `key` but its signature."""
+    return (
         x509.CertificateBuilder()
         .subject_name(NAME)
         .issuer_name(NAME)
@@ -91,9 +86,7 @@ def foreign_certificate() -> dict[str, Any]:
         .serial_number(1)
         .not_valid_before(datetime.datetime(2020, 1, 1))
         .not_valid_after(datetime.datetime(2040, 1, 1))
-        .sign(authority, None)
     )
-    return {"certificate": certificate, "private_key": key}
 
 
 @pytest.mark.parametrize(
