@@ -72,12 +72,19 @@ class Lanes:
     """The lanes of a node, in both directions.
 
     Args:
-        bind: Where to listen on TCP.
+        host: Where the node listens.
+        listener: For TCP at the number of the UDP port; without one only this node opens lanes.
         find: Returns the QUIC connection to a peer that its lanes belong to, or None.
     """
 
     def __init__(
-        self, identity: Identity, bind: Address, settings: QuicSettings, *, find: FindConnection
+        self,
+        identity: Identity,
+        host: str,
+        listener: socket.socket | None,
+        settings: QuicSettings,
+        *,
+        find: FindConnection,
     ) -> None:
         self._identity = identity
         self._find = find
@@ -93,8 +100,8 @@ class Lanes:
         self._client = client_context()
         self._checking: asyncio.TimerHandle | None = None
         # From where QUIC sends, too: the peer drops lanes that come from elsewhere.
-        self._source = None if ipaddress.ip_address(bind.host).is_unspecified else (bind.host, 0)
-        self._socket = _listen(bind)
+        self._source = None if ipaddress.ip_address(host).is_unspecified else (host, 0)
+        self._socket = listener
         self._serving = (
             asyncio.get_running_loop().create_task(self._serve(self._socket)) if self._socket else None
         )
@@ -266,15 +273,3 @@ def _is_local(address: Address) -> bool:
     """Return whether `address` is on a network at home, where TCP passes and nobody is far away."""
     ip = ipaddress.ip_address(address.host.partition("%")[0])
     return ip.is_private or ip.is_link_local
-
-
-def _listen(bind: Address) -> socket.socket | None:
-    """Return a socket that listens at `bind`, or None: everything works without lanes, only slower."""
-    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-    try:
-        return socket.create_server(
-            (bind.host, bind.port), family=family, backlog=64, dualstack_ipv6=family == socket.AF_INET6
-        )
-    except OSError as exc:
-        logger.info("no lanes: cannot listen on TCP %s: %s", bind, exc.strerror or exc)
-        return None

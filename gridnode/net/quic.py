@@ -18,6 +18,7 @@ from gridnode.net.endpoint import CONNECTION_ID_BYTES, Endpoint, RawHook
 from gridnode.net.framed_stream import CloseCode, FramedStream
 from gridnode.net.identity import Identity
 from gridnode.net.lanes import Lanes
+from gridnode.net.listening import bind_twice
 from gridnode.net.mailbox import Mailbox
 from gridnode.net.quic_connection import QuicConnection
 from gridnode.net.quic_driver import ALPN, RELAY_ALPN
@@ -57,12 +58,13 @@ class QuicTransport:
     ) -> None:
         settings = settings or QuicSettings()
         register()
+        udp, tcp = bind_twice(bind) if has_lanes else (bind_udp(bind), None)
         self._peer_id = identity.peer_id
         self._settings = settings
         self._accepted: dict[str, Mailbox[QuicConnection]] = {name: Mailbox() for name in (ALPN, RELAY_ALPN)}
         self._relay_client = _configuration(identity, settings, [RELAY_ALPN], is_client=True)
         self.endpoint = Endpoint(
-            bind_udp(bind),
+            udp,
             server=_configuration(identity, settings, protocols, is_client=False),
             client=_configuration(identity, settings, [ALPN], is_client=True),
             settings=settings,
@@ -71,9 +73,7 @@ class QuicTransport:
             on_raw=on_raw,
         )
         self._lanes = (
-            Lanes(identity, Address(bind.host, self.address.port), settings, find=self._connection_to)
-            if has_lanes
-            else None
+            Lanes(identity, bind.host, tcp, settings, find=self._connection_to) if has_lanes else None
         )
 
     @property
