@@ -50,6 +50,7 @@ class ErrorCode(StrEnum):
     MODEL_UNKNOWN = "model_unknown"
     NO_CAPACITY = "no_capacity"
     NO_ROUTE = "no_route"
+    NO_TRAINING = "no_training"
     NOT_RUNNING = "not_running"
     PEER_LOST = "peer_lost"
     PEER_REFUSED = "peer_refused"
@@ -96,6 +97,12 @@ class NoCapacity(GridError):
     """Raised when nothing is broken, but there is no room or no way now."""
 
     code = ErrorCode.NO_CAPACITY
+
+
+class NoTraining(NoCapacity):
+    """Raised by a node that neither computes gradients nor takes additions to its blocks, now or later."""
+
+    code = ErrorCode.NO_TRAINING
 
 
 class CacheFull(NoCapacity):

@@ -35,6 +35,7 @@ STATUS_OF: Mapping[ErrorCode, int] = {
     ErrorCode.MODEL_LOADING: 503,
     ErrorCode.NO_CAPACITY: 503,
     ErrorCode.NO_ROUTE: 503,
+    ErrorCode.NO_TRAINING: 503,
     ErrorCode.NOT_RUNNING: 503,
     ErrorCode.WRONG_SPAN: 503,
     ErrorCode.TIMEOUT: 504,

@@ -16,7 +16,7 @@ from gridnode.engine.executor import Array, Output, SpanCache, SpanStep
 from gridnode.engine.onnx_blocks import BlockBuilder, embedding_scale, unsupported_reason
 from gridnode.engine.onnx_cache import MAX_PADDING_TOKENS, OnnxCache
 from gridnode.engine.onnx_stack import BlockStack, RowStep
-from gridnode.errors import BadInput, NoCapacity
+from gridnode.errors import BadInput, NoTraining
 
 
 class OnnxSpan:
@@ -98,7 +98,7 @@ class OnnxSpan:
     ) -> SpanCache:
         """Return an empty cache for the blocks of `span`, which are as they are."""
         if tuned:
-            raise NoCapacity(
+            raise NoTraining(
                 "this node adds no prompts or adapters to its blocks; start it with '--executor torch'"
             )
         shape = (self._facts.num_kv_heads, max_tokens, self._facts.head_dim)
@@ -130,7 +130,7 @@ class OnnxSpan:
         self, span: Span, hidden: Array, gradient: Array, tuned: Mapping[str, Array] | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """Raise: ONNX Runtime computes no gradients here."""
-        raise NoCapacity("this node computes without gradients; start it with '--executor torch' for them")
+        raise NoTraining("this node computes without gradients; start it with '--executor torch' for them")
 
     def _through_blocks(self, span: Span, steps: Sequence[SpanStep]) -> list[Array]:
         inputs = [self._input(step) for step in steps]

@@ -29,6 +29,7 @@ from gridnode.errors import (
     ErrorCode,
     GridError,
     NoCapacity,
+    NoTraining,
     ProtocolError,
 )
 from gridnode.units import MIB
@@ -46,6 +47,7 @@ _SIMPLE_ERRORS: dict[ErrorCode, type[GridError]] = {
     ErrorCode.BAD_INPUT: BadInput,
     ErrorCode.CONNECTION_CLOSED: ConnectionClosed,
     ErrorCode.NO_CAPACITY: NoCapacity,
+    ErrorCode.NO_TRAINING: NoTraining,
     ErrorCode.PROTOCOL: ProtocolError,
 }
 

@@ -46,18 +46,21 @@ async def backward(
         PeerRefused, PeerLost: a hop failed in a way that no other could mend.
     """
     opener = block_opener(models, call, max_tokens=hidden.shape[1])
+    loop = asyncio.get_running_loop()
     deadline: float | None = None
     last: GridError | None = None
     while True:
+        if models.is_loading(call):
+            deadline = deadline or loop.time() + FAILOVER_DEADLINE_S
         route = await opener.find_route(deadline, last)
         try:
             return await _along(models, call, route, hidden, gradient)
         except (PeerRefused, PeerLost) as exc:
-            now = asyncio.get_running_loop().time()
+            now = loop.time()
             if not is_survivable(exc) or now >= (deadline or math.inf):
                 raise
-            if isinstance(exc, PeerRefused) and exc.reason is ErrorCode.NO_CAPACITY:
-                last = exc  # it computes no gradients; time changes nothing there
+            if isinstance(exc, PeerRefused) and exc.reason is ErrorCode.NO_TRAINING:
+                last = exc  # time changes nothing there
             else:
                 deadline = deadline or now + FAILOVER_DEADLINE_S
             logger.info("%s; computing the gradient on another route", exc)

@@ -105,12 +105,15 @@ class HiddenSession:
             raise
 
     async def _run_lasting(self, num_before: int) -> Array:
+        loop = asyncio.get_running_loop()
         deadline: float | None = None
         while True:
+            if self._session is None and self._models.is_loading(self._call):
+                deadline = deadline or loop.time() + FAILOVER_DEADLINE_S
             try:
                 return await self._run(num_before, deadline)
             except (PeerRefused, PeerLost) as exc:
-                now = asyncio.get_running_loop().time()
+                now = loop.time()
                 deadline = deadline or now + FAILOVER_DEADLINE_S
                 if not is_survivable(exc) or now >= deadline:
                     raise

@@ -12,7 +12,8 @@ from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.core.spans import Span, gaps
 from gridnode.engine.text import TextCodec
 from gridnode.engine.tuned_tensors import NOTHING_ADDED, Added
-from gridnode.errors import BadInput, ModelLoading, ModelUnknown, NoRoute
+from gridnode.errors import BadInput, ModelLoading, ModelUnknown, NoCapacity, NoRoute
+from gridnode.node.block_call import BlockCall
 from gridnode.node.links import Links
 from gridnode.node.pacing import Pacing
 from gridnode.node.session_opener import SessionOpener
@@ -109,6 +110,16 @@ class ModelAccess:
                 loaded_blocks=loaded,
                 wanted_blocks=wanted,
             ) from None
+
+    def is_loading(self, call: BlockCall) -> bool:
+        """Return whether nobody serves the blocks of `call` now, but somebody soon will."""
+        try:
+            self.route(call.model, call.num_blocks, call.part, wishes=call.wishes)
+        except ModelLoading:
+            return True
+        except NoCapacity:
+            return False
+        return False
 
     def context_tokens(
         self,

@@ -28,6 +28,7 @@ _SURVIVABLE = frozenset(
         ErrorCode.CACHE_FULL,
         ErrorCode.ENGINE_LOST,
         ErrorCode.NO_CAPACITY,
+        ErrorCode.NO_TRAINING,
         ErrorCode.PEER_LOST,
         ErrorCode.TIMEOUT,
         ErrorCode.WRONG_MODEL,

@@ -1,0 +1,85 @@
+"""Passes through blocks whose only server is away for a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nodes import running_swarm
+from waiting import until
+
+from gridnode.core.spans import Span
+from gridnode.errors import NoCapacity
+from gridnode.node.block_call import BlockCall
+from gridnode.node.block_server import BlockServer
+from gridnode.node.gradients import backward
+from gridnode.node.hidden_session import HiddenSession
+from gridnode.node.node import Node
+
+pytestmark = pytest.mark.swarm
+
+SPAN = Span(0, 4)
+HIDDEN, AFTER = np.random.default_rng(0).normal(size=(2, 1, 5, 64)).astype(np.float32)
+
+
+@contextlib.asynccontextmanager
+async def server_and_client(model: Path) -> AsyncIterator[tuple[Node, Node, BlockCall]]:
+    async with running_swarm(model, [SPAN]) as swarm:
+        client = await swarm.start(None, serves=False)
+        await until(lambda: bool(client.status().models))
+        found, num_blocks = await client.models.resolve("")
+        yield swarm.nodes[0], client, BlockCall(model=found, num_blocks=num_blocks, part=SPAN)
+
+
+def kill_worker(server: Node) -> None:
+    pid = server.status().engine.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+async def forward(client: Node, call: BlockCall) -> np.ndarray:
+    async with contextlib.aclosing(HiddenSession(client.models, call)) as session:
+        return await session.step(HIDDEN)
+
+
+async def gradient(client: Node, call: BlockCall) -> np.ndarray:
+    return (await backward(client.models, call, HIDDEN, AFTER))[0]
+
+
+@pytest.mark.parametrize("compute", [forward, gradient])
+def test_blocks_that_are_being_loaded_are_waited_for(tiny_llama: Path, compute: Any) -> None:
+    async def main() -> None:
+        async with server_and_client(tiny_llama) as (server, client, call):
+            expected = await compute(client, call)
+            kill_worker(server)
+            await until(lambda: client.models.is_loading(call))
+            np.testing.assert_array_equal(await compute(client, call), expected)
+
+    asyncio.run(main())
+
+
+def test_a_node_that_serves_nothing_for_a_moment_is_asked_again(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks does not know yet what has happened there."""
+
+    async def main() -> None:
+        async with server_and_client(tiny_llama) as (server, client, call):
+            expected = await gradient(client, call)
+
+            def dying(_: BlockServer) -> Any:
+                monkeypatch.undo()
+                kill_worker(server)
+                raise NoCapacity("this node is not serving any blocks now")
+
+            monkeypatch.setattr(BlockServer, "_serving_now", dying)
+            np.testing.assert_array_equal(await gradient(client, call), expected)
+
+    asyncio.run(main())
