@@ -87,8 +87,11 @@ def format_bytes(size_bytes: float) -> str:
 
 
 def format_seconds(duration_s: float) -> str:
-    """Return `duration_s` in the unit that suits it: `"820 ms"`, `"14 s"`, `"3 min"`."""
-    if duration_s < 1:
+    """Return `duration_s` in the unit that suits it: `"27 µs"`, `"820 ms"`, `"14 s"`, `"3 min"`."""
+    # A little less than a whole unit has a fourth digit when it is rounded.
+    if 0 < duration_s < 0.9995e-3:
+        return f"{duration_s * 1e6:.3g} µs"
+    if duration_s < 0.9995:
         return f"{duration_s * 1000:.3g} ms"
     if duration_s < 120:
         return f"{duration_s:.3g} s"

@@ -29,9 +29,13 @@ def test_sizes_are_shown_with_three_digits() -> None:
 
 
 def test_times_are_shown_in_the_unit_that_suits() -> None:
-    assert [format_seconds(s) for s in (0.0123, 0.82, 14, 180, 7200)] == [
+    assert [format_seconds(s) for s in (0, 27.2e-6, 0.9996e-3, 0.0123, 0.82, 0.9996, 14, 180, 7200)] == [
+        "0 ms",
+        "27.2 µs",
+        "1 ms",
         "12.3 ms",
         "820 ms",
+        "1 s",
         "14 s",
         "3 min",
         "2 h",
