@@ -28,7 +28,7 @@ from gridnode.control.door_policy import (
     needed_scope,
 )
 from gridnode.control.doorkeeper import Doorkeeper, WrongScope
-from gridnode.control.keys import Scope
+from gridnode.control.keys import ApiKey, Scope
 from gridnode.control.login_page import COOKIE, login_page
 from gridnode.control.refusals import refuse_at
 from gridnode.control.socket_closing import closing_code, closing_reason
@@ -40,6 +40,8 @@ MAX_REQUESTS = 256
 _GUARDED = ("http", "websocket")
 ADMIT_AGAIN = "admit_again"
 """In the state of a WebSocket: raises `KeyRefused` or `RateLimited` if its key may not ask once more now."""
+ANSWER_MORE = "answer_more"
+"""In the state of a request: counts so many answers more for its key, until it ends; raises `RateLimited`."""
 
 # Beside those that every page may read.
 _EXPOSED_HEADERS = (
@@ -133,10 +135,17 @@ class KeyGuard:
                     )
                 if needed is Scope.CHAT and (method == "POST" or scope["type"] == "websocket"):
                     stack.enter_context(self._doorkeeper.answering(key))
+                    scope.setdefault("state", {})[ANSWER_MORE] = functools.partial(
+                        self._answer_more, stack, key
+                    )
             except (KeyRefused, NoCapacity) as exc:
                 await _refuse(_refusal(scope, exc), str(exc), scope, receive, send)
                 return
             await self._app(scope, receive, send)
+
+    def _answer_more(self, stack: contextlib.ExitStack, key: ApiKey | None, num: int) -> None:
+        for _ in range(num):
+            stack.enter_context(self._doorkeeper.answering(key))
 
 
 def presented_key(scope: Request) -> str:

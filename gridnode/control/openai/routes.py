@@ -15,6 +15,7 @@ from gridnode.control.collected_answer import CollectedAnswer
 from gridnode.control.door_errors import describe_error
 from gridnode.control.door_request import BodyTooLarge, read_body
 from gridnode.control.door_response import json_response
+from gridnode.control.guard import ANSWER_MORE
 from gridnode.control.interface import NodeControl
 from gridnode.control.openai.chat_answer import ChatChunk, ChatCompletion, ChatEncoder, whole_chat
 from gridnode.control.openai.chat_request import CHAT_FIELDS, ChatRequest, chat_requests
@@ -142,6 +143,7 @@ class _Endpoints:
         return patience_s(self._control.status(), wanted.model, wanted.max_wait_s)
 
     def _stream(self, request: Request, asked: Sequence[GenerateRequest], encoder: ChunkEncoder) -> Response:
+        _count(request, asked)
         choices = run_choices(self._control, asked)
         return AnswerStream(choices, encoder=encoder, closing=request.app.state.closing)
 
@@ -151,6 +153,8 @@ class _Endpoints:
         asked: Sequence[GenerateRequest],
         summarize: Callable[[list[CollectedAnswer]], ChatCompletion | Completion | ResponseObject],
     ) -> Response:
+        _count(request, asked)
+
         async def make() -> Response:
             answers = await collect_choices(run_choices(self._control, asked), len(asked))
             response = json_response(summarize(answers))
@@ -158,6 +162,16 @@ class _Endpoints:
             return response
 
         return WholeAnswer(make, refuse=api_error_response, closing=request.app.state.closing)
+
+
+def _count(request: Request, asked: Sequence[GenerateRequest]) -> None:
+    """Count every answer for the key of `request`: each takes a session. One is counted at the door.
+
+    Raises:
+        RateLimited: the key may not have so many at once.
+    """
+    if len(asked) > 1 and (answer_more := getattr(request.state, ANSWER_MORE, None)):
+        answer_more(len(asked) - 1)
 
 
 def _operation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -178,5 +179,35 @@ def test_answers_at_once_are_counted_until_they_end(keys: KeyFile) -> None:
             await asyncio.wait(running)
             node.hang_after = None
             assert (await http.post(**ask)).status_code == 200
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("path", "question"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "n": 2}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "n": 2, "stream": True}),
+        ("/v1/completions", {"prompt": ["x", "y"]}),
+    ],
+)
+def test_every_answer_to_a_question_is_counted(keys: KeyFile, path: str, question: dict[str, Any]) -> None:
+    _, secret = keys.create("laptop", scopes=(Scope.CHAT,), max_answers=3)
+    node = FakeNode(hang_after=1)
+
+    async def run() -> None:
+        async with visitor(DoorPolicy(keys=keys), node=node) as http:
+            ask = {"url": path, "json": question, "headers": bearer(secret)}
+            running = asyncio.create_task(http.post(**ask))
+            await until(lambda: node.num_running == 2)
+            refused = await http.post(**ask)  # with one more, not with two
+            assert refused.status_code == 429
+            assert "3 answers at once" in refused.json()["error"]["message"]
+            one = asyncio.create_task(http.post(RUN, json={"prompt": "x"}, headers=bearer(secret)))
+            await until(lambda: node.num_running == 3)
+            for task in (running, one):
+                task.cancel()
+            await asyncio.wait([running, one])
+            await until(lambda: node.num_running == 0)
 
     asyncio.run(run())

@@ -5,6 +5,7 @@ import pytest
 from doors import with_door
 from fake_node import FakeNode
 
+from gridnode.control.petals.form import MAX_FIELDS
 from gridnode.errors import CacheFull, ContextFull, GridError, ModelUnknown
 
 VALUES = {"model": "tiny", "inputs": "the capital", "max_new_tokens": "5"}
@@ -104,5 +105,37 @@ def test_bodies_that_are_no_form_are_refused() -> None:
         for kind in ("text/plain", "multipart/form-data"):
             response = await http.post(PATH, content=b"hello", headers={"content-type": kind})
             assert response.status_code == 400
+
+    with_door(FakeNode(), act)
+
+
+def part(head: str, content: str = "x") -> str:
+    return f"--b\r\n{head}\r\n\r\n{content}\r\n"
+
+
+NAMED = 'Content-Disposition: form-data; name="inputs"'
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (part(NAMED), "no end is found behind 1 parts"),
+        (part(NAMED) * (MAX_FIELDS + 1) + "--b--", f"no end is found behind {MAX_FIELDS + 1} parts"),
+        (
+            part("Content-Disposition: form-data; " + "a=b; " * 300 + 'name="x"') + "--b--",
+            "part 1 has no name",
+        ),
+        (part(f"Content-Disposition: form-data; name={'(' * 900}") + "--b--", "part 1 has no name"),
+        (part("Content-Type: text/plain") + "--b--", "part 1 has no name within 1024 bytes"),
+        (part('Content-Disposition: form-data; filename="inputs"') + "--b--", "part 1 has no name"),
+        ("\r\n" * 1000, "no end is found behind 0 parts"),
+    ],
+)
+def test_forms_that_cannot_be_read_are_refused_with_a_reason(body: str, why: str) -> None:
+    async def act(http: httpx.AsyncClient) -> None:
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        response = await http.post(PATH, content=body.encode(), headers=headers)
+        assert response.status_code == 400
+        assert why in response.json()["traceback"]
 
     with_door(FakeNode(), act)
