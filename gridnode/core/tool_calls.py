@@ -80,8 +80,8 @@ def find_calls(text: str, names: frozenset[str]) -> list[FoundCall]:
     calls: list[FoundCall] = []
     for piece in pieces:
         try:
-            values = json.loads(piece)
-        except ValueError:
+            values = _read(piece)
+        except (ValueError, RecursionError):
             return []
         for value in values if isinstance(values, list) else [values]:
             call = _as_call(value)
@@ -97,12 +97,28 @@ def _as_call(value: Any) -> FoundCall | None:
     arguments = value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, str):  # some models write the object as a text
         try:
-            arguments = json.loads(arguments)
-        except ValueError:
+            arguments = _read(arguments)
+        except (ValueError, RecursionError):
             return None
     if not isinstance(arguments, dict):
         return None
     return FoundCall(value["name"], json.dumps(arguments, ensure_ascii=False))
+
+
+def _read(text: str) -> Any:
+    """Return what `text` says in JSON that every reader takes: not all that `json` reads is.
+
+    Raises:
+        ValueError: it is none, or has NaN or half a surrogate pair, which no JSON can carry on.
+        RecursionError: it is nested too deeply.
+    """
+    found = json.loads(text, parse_constant=_refuse)
+    json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def calls_schema(tools: Mapping[str, Mapping[str, Any]]) -> str:
