@@ -33,8 +33,7 @@ from gridnode.engine.select import build_executor, choose_dtype, prepare_text
 from gridnode.engine.step_queue import MAX_DECODE_TOKENS, StepRun
 from gridnode.engine.tuned_tensors import unpack_tuned, within
 from gridnode.errors import BadInput, ContextFull, EngineFailed, WrongModel
-from gridnode.units import KIB
-from gridnode.wire.frames import MAX_FRAME_BYTES
+from gridnode.wire.frames import MAX_BODY_BYTES
 from gridnode.wire.tuning import Tuning
 
 # Decode steps timed after loading, for the announcement; the first ones warm up.
@@ -46,8 +45,6 @@ _EXECUTOR_OUTPUTS = {
     "tokens": Output.ALL_LOGITS,
     "likelihoods": Output.ALL_LOGITS,
 }
-# Results travel in one frame, to the node and on to the next hop; its header takes some of it.
-MAX_RESULT_BYTES = MAX_FRAME_BYTES - 64 * KIB
 
 
 @dataclass(slots=True)
@@ -283,10 +280,10 @@ class Engine:
         item_bytes = np.dtype(NUMPY_DTYPES[self._dtype]).itemsize if is_hidden else 4
         bytes_per_token = widths.get(request.output, 0) * item_bytes * values.shape[0]
         result_bytes = bytes_per_token * values.shape[1]
-        if result_bytes > MAX_RESULT_BYTES:
+        if result_bytes > MAX_BODY_BYTES:
             raise BadInput(
                 f"{request.output} of {values.shape[1]} tokens take {result_bytes} bytes, at most "
-                f"{MAX_RESULT_BYTES} are sent; give {MAX_RESULT_BYTES // bytes_per_token} tokens at a time"
+                f"{MAX_BODY_BYTES} are sent; give {MAX_BODY_BYTES // bytes_per_token} tokens at a time"
             )
 
     def _next_chunk(self, run: StepRun) -> SpanStep:

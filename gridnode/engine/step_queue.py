@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from gridnode.core.draft_length import MAX_DRAFT_TOKENS
 from gridnode.engine.executor import Array
 from gridnode.engine.requests import StepRequest
+from gridnode.errors import BadInput
 
 DEFAULT_CHUNK_TOKENS = 256
 # Up to this many tokens a step counts as decoding: the new token, and its draft tokens.
@@ -73,7 +74,7 @@ class StepQueue:
     """The steps of each lease in the order in which they came.
 
     Args:
-        chunk_tokens: Tokens of a prompt that are computed at a time while nobody decodes.
+        chunk_tokens: Tokens of a prompt, of all its rows, that are computed at a time while nobody decodes.
         clock: Seconds, from anywhere.
     """
 
@@ -96,7 +97,13 @@ class StepQueue:
         return bool(self._runs)
 
     def add(self, run: StepRun) -> None:
-        """Let `run` wait behind the other steps of its lease."""
+        """Let `run` wait behind the other steps of its lease.
+
+        Raises:
+            BadInput: it has no tokens.
+        """
+        if not run.num_rows * run.num_tokens:
+            raise BadInput(f"a step of shape {run.request.tensor.shape} has no tokens to compute")
         self._runs.setdefault(run.request.lease, deque()).append(run)
 
     def next_turn(self) -> list[StepRun]:
@@ -110,30 +117,32 @@ class StepQueue:
         for run in turn:
             lease = run.request.lease
             self._runs[lease] = self._runs.pop(lease)  # behind all others
-            run.chunk_tokens = self._chunk(run) if run.is_prompt else run.num_tokens
+            left_tokens = run.num_tokens - run.done_tokens
+            run.chunk_tokens = min(self._chunk(run), left_tokens) if run.is_prompt else left_tokens
         return turn
 
     def turn_ended(self, turn: Sequence[StepRun], elapsed_s: float) -> None:
-        """Learn from a turn how long the next chunks may be."""
+        """Learn from a turn how long the next chunks may be; those of its steps that failed tell nothing."""
+        turn = [run for run in turn if run in self._runs.get(run.request.lease, ())]
         if not turn:
             return
         if turn[0].is_prompt:
-            self._prompt_token_s = elapsed_s / max(1, turn[0].num_rows * turn[0].chunk_tokens)
+            self._prompt_token_s = elapsed_s / (turn[0].num_rows * turn[0].chunk_tokens)
             return
         now = self._clock()
         self._decode_turn_s = elapsed_s
         self._decoded_at |= {run.request.lease: now for run in turn}
 
     def _chunk(self, run: StepRun) -> int:
-        """Return how much of a prompt may be computed, beside those who decode."""
+        """Return how many tokens of each row of a prompt may be computed, beside those who decode."""
         recently = self._clock() - _BETWEEN_STEPS_S
         self._decoded_at = {lease: at for lease, at in self._decoded_at.items() if at > recently}
         waiting = {lease for lease, runs in self._runs.items() if not runs[0].is_prompt}
         if not (waiting | self._decoded_at.keys()) - {run.request.lease}:
-            return self._chunk_tokens
+            return max(1, self._chunk_tokens // run.num_rows)
         allowed_s = max(MAX_STALL_S, self._decode_turn_s)
-        allowed = int(allowed_s / self._prompt_token_s) // run.num_rows if self._prompt_token_s else 0
-        return min(self._chunk_tokens, max(MIN_CHUNK_TOKENS, allowed))
+        allowed = int(allowed_s / self._prompt_token_s) if self._prompt_token_s else 0
+        return max(1, min(self._chunk_tokens, max(MIN_CHUNK_TOKENS, allowed)) // run.num_rows)
 
     def remove(self, run: StepRun) -> None:
         """Forget a step that ended."""

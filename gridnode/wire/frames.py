@@ -16,10 +16,11 @@ import msgpack
 from gridnode.errors import FrameTooLarge, ProtocolError
 from gridnode.units import KIB, MIB
 
-# One prefill chunk of the widest model we serve: 256 tokens x 16384 x 4 bytes.
-MAX_FRAME_BYTES = 16 * MIB
 # Headers hold names and numbers, never data. The u16 on the wire allows no more.
 MAX_HEADER_BYTES = 64 * KIB - 1
+# One prefill chunk of the widest model we serve: 256 tokens x 16384 x 4 bytes.
+MAX_BODY_BYTES = 16 * MIB
+MAX_FRAME_BYTES = MAX_BODY_BYTES + 64 * KIB
 # Nested containers and long lists in a header cost more memory than their bytes.
 MAX_HEADER_ITEMS = 4096
 

@@ -6,7 +6,7 @@ import pytest
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import SamplingParams, sample
 from gridnode.core.spans import Span
-from gridnode.engine.engine import MAX_RESULT_BYTES, Engine
+from gridnode.engine.engine import Engine
 from gridnode.engine.requests import (
     CloseLease,
     EngineConfig,
@@ -19,6 +19,7 @@ from gridnode.engine.requests import (
 )
 from gridnode.engine.step_queue import StepRun
 from gridnode.errors import BadInput, CacheFull, ContextFull, EngineFailed, GridError
+from gridnode.wire.frames import MAX_BODY_BYTES
 from gridnode.wire.messages import Output
 from gridnode.wire.tensors import TensorHeader
 
@@ -219,7 +220,7 @@ def test_a_result_that_no_frame_can_carry_is_refused_before_it_is_computed(tiny_
     config = EngineConfig(location=str(tiny_llama), span=WHOLE, cache_tokens=30_000, num_threads=1)
     large = Engine(config, on_progress=lambda _: None)
     large.handle(OpenLease(number=0, lease=1, span=WHOLE, batch=1, max_tokens=30_000))
-    most = MAX_RESULT_BYTES // (260 * 4)
+    most = MAX_BODY_BYTES // (260 * 4)
     with pytest.raises(BadInput, match=rf"all_logits of {most + 1} tokens .* give {most} tokens at a time"):
         step(large, [1] * (most + 1), output="all_logits")
 

@@ -12,6 +12,7 @@ from gridnode.engine.step_queue import (
     StepQueue,
     StepRun,
 )
+from gridnode.errors import BadInput
 from gridnode.wire.tensors import TensorHeader
 
 CHUNK = 256
@@ -258,3 +259,47 @@ def test_a_prompt_beside_many_who_decode_gets_half_of_the_time() -> None:
             executor.add(number, ended.request.lease)
     of_prompt = sum(elapsed_s for elapsed_s, turn in executor.turns if turn[0].is_prompt)
     assert of_prompt > 0.4 * executor.clock.now
+
+
+def test_the_short_end_of_a_prompt_tells_the_same_about_the_next_one() -> None:
+    executor = Executor()
+    executor.add(0, 0, num_tokens=CHUNK + 4)
+    assert chunks(executor, lambda: 0 in executor.waited_s) == [CHUNK, 4]
+    executor.add(1, 1)
+    executor.take_turn()
+    executor.add(2, 2, num_tokens=1000)
+    executor.take_turn()
+    assert executor.turns[-1][0] <= MAX_STALL_S + MIN_CHUNK_TOKENS * executor.TOKEN_S
+
+
+def test_a_step_that_failed_at_once_says_nothing_about_the_next_one() -> None:
+    executor = Executor()
+    executor.add(0, 0, num_tokens=CHUNK)
+    executor.take_turn()
+    executor.add(1, 1, num_tokens=CHUNK)
+    failed = executor.queue.next_turn()
+    executor.queue.remove(failed[0])
+    executor.queue.turn_ended(failed, 1e-6)
+    executor.add(2, 2)
+    executor.take_turn()
+    executor.add(3, 3, num_tokens=1000)
+    executor.take_turn()
+    assert executor.turns[-1][0] <= MAX_STALL_S + MIN_CHUNK_TOKENS * executor.TOKEN_S
+
+
+@pytest.mark.parametrize(("rows", "alone", "beside"), [(2, CHUNK // 2, 8), (32, 8, 1), (1000, 1, 1)])
+def test_the_rows_of_a_prompt_share_its_chunk(rows: int, alone: int, beside: int) -> None:
+    executor = Executor()
+    executor.add(0, 0, num_tokens=1024, batch=rows)
+    assert chunks(executor, lambda: len(executor.turns) == 1) == [alone]
+    executor.add(1, 1, num_tokens=MAX_DECODE_TOKENS)
+    assert chunks(executor, lambda: len(executor.turns) == 3) == [beside]
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (0, 100), (1, 0), (0, 0)])
+def test_steps_without_tokens_are_refused(shape: tuple[int, ...]) -> None:
+    request = StepRequest(number=1, lease=1, position=0, tensor=TensorHeader("int32", shape), output="none")
+    queue = queue_of()
+    with pytest.raises(BadInput, match="has no tokens"):
+        queue.add(StepRun(request, b""))
+    assert not queue

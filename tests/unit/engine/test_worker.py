@@ -145,6 +145,7 @@ def test_a_cancelled_step_is_not_answered(node: Node) -> None:
         (frame(step(10, 1, 1, position=2**62)), ErrorCode.BAD_INPUT),
         (frame(step(10, 3, 1)), ErrorCode.BAD_INPUT),
         (encode_message(step(10, 1, 1, tensor=TensorHeader("int32", (1,))), tokens(1)), ErrorCode.BAD_INPUT),
+        (encode_message(step(10, 1, 1, tensor=TensorHeader("int32", (0, 100)))), ErrorCode.BAD_INPUT),
         (encode_message(step(10, 1, 2001), tokens(2001)), ErrorCode.CONTEXT_FULL),
     ],
 )
