@@ -31,8 +31,25 @@ _NORM_NAME = re.compile(r"(?:^|\.)(?:norm|ln_f|norm_f|final_layer_norm|final_lay
 
 _WITHOUT_NORM_WEIGHTS = frozenset({"olmo", "nanochat"})
 # What files of a family leave out because it is the default of `transformers`.
-_LEFT_OUT: dict[str, dict[str, int]] = {
-    "gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
+_LEFT_OUT: dict[str, dict[str, float]] = {
+    "gemma2": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 8192,
+        "sliding_window": 4096,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    },
+    "gemma3_text": {
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131072,
+        "sliding_window": 4096,
+    },
+    "mistral": {"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096},
+    "smollm3": {"num_key_value_heads": 4, "max_position_embeddings": 32768},
 }
 _TIED_BY_DEFAULT = frozenset({"bloom", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "mpt", "smollm3"})
 
@@ -68,7 +85,7 @@ class Checkpoint(ABC):
         tensors: Mapping[str, TensorEntry],
         file_hashes: Mapping[str, str],
     ) -> None:
-        self.config = dict(config)
+        self.config = with_defaults(config)
         self.tensors = dict(tensors)
         self.model_id = ModelId(name, manifest_hash(config, file_hashes))
 
@@ -196,6 +213,11 @@ class Checkpoint(ABC):
         )
 
 
+def with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `config` with what its file left out because it is usual in its family."""
+    return {**_LEFT_OUT.get(config.get("model_type", ""), {}), **config}
+
+
 def is_tied(config: Mapping[str, Any]) -> bool:
     """Return whether the head of a model is its embeddings."""
     tied = config.get("tie_word_embeddings")
@@ -217,7 +239,6 @@ def model_facts(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -
     Raises:
         BadCheckpoint: something is missing, or the tensors contradict the configuration.
     """
-    config = {**_LEFT_OUT.get(config.get("model_type", ""), {}), **config}
     num_blocks = _number(config, "num_hidden_layers", "n_layer", "n_layers")
     hidden_size = _number(config, "hidden_size", "n_embed", "n_embd", "d_model")
     num_heads = _number(config, "num_attention_heads", "n_head", "n_heads")

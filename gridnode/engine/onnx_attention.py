@@ -78,8 +78,7 @@ def _kind(config: Mapping[str, Any], block_index: int) -> str:
 
 
 def _rotary(config: Mapping[str, Any], kind: str, block_index: int) -> tuple[tuple[str, Any], ...] | None:
-    uses_rotary = config.get("no_rope_layers") or ()  # SmolLM 3: 0 has none
-    if block_index < len(uses_rotary) and not uses_rotary[block_index]:
+    if config["model_type"] == "smollm3" and not _uses_rotary(config, block_index):
         return None
     found = rotary_parameters(config)
     if kind in found:  # one set of parameters for each kind of attention (Gemma 3)
@@ -88,3 +87,10 @@ def _rotary(config: Mapping[str, Any], kind: str, block_index: int) -> tuple[tup
         found = {"rope_type": "default", "rope_theta": config.get("rope_local_base_freq", 10000.0)}
     numbers = {name: value for name, value in found.items() if isinstance(value, int | float | str)}
     return tuple(sorted(numbers.items()))
+
+
+def _uses_rotary(config: Mapping[str, Any], block_index: int) -> bool:
+    """Return whether a block of SmolLM 3 has rotary embeddings: by default three of four do."""
+    if listed := config.get("no_rope_layers"):  # in which 0 says that there are none
+        return bool(listed[block_index])
+    return bool((block_index + 1) % config.get("no_rope_layer_interval", 4))

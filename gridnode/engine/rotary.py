@@ -11,13 +11,16 @@ import numpy as np
 from gridnode.engine.executor import Array
 
 SUPPORTED_TYPES = frozenset({"default", "linear", "llama3"})
+# What files leave out because it is the default of `transformers` for the family.
+_USUAL_THETAS = {"gemma3_text": 1e6, "smollm3": 2e6}
 
 
 def rotary_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a configuration says of its rotary embeddings, in the form of transformers 5."""
     found = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     found["rope_type"] = found.get("rope_type") or found.get("type") or "default"
-    found.setdefault("rope_theta", config.get("rope_theta", 10000.0))
+    usual = _USUAL_THETAS.get(config.get("model_type", ""), 10000.0)
+    found.setdefault("rope_theta", config.get("rope_theta", usual))
     return found
 
 
