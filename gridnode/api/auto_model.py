@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import torch
@@ -129,10 +130,16 @@ class AutoDistributedModelForSequenceClassification(AutoDistributedModel):
 def _client(join: str | Sequence[str], *, swarm: str, api: Address, listen: Address) -> ClientNode:
     """Return a new member of the swarm: that of the peers in `join`, or of the node on this computer."""
     peers = [join] if isinstance(join, str) else list(join)
-    found, found_swarm = asyncio.run(local_swarm(api)) if not peers else ((), "home")
+    found, found_swarm = ((), "home") if peers else _found_here(api)
     return ClientNode(
         join=tuple(map(parse_address, peers)) or found, swarm=swarm or found_swarm, listen=listen
     )
+
+
+def _found_here(api: Address) -> tuple[tuple[Address, ...], str]:
+    # In a thread of its own: notebooks run an event loop in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, local_swarm(api)).result()
 
 
 def _connect(model: Any, blocks: RemoteBlocks) -> None:

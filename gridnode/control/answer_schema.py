@@ -23,6 +23,9 @@ MAX_LOGIT_BIASES = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_EMBEDDED_TEXTS = 256
 
+TokenId = Annotated[int, Meta(ge=0, lt=2**31)]
+"""No vocabulary is larger; those of a model are told by the nodes that serve it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
@@ -73,7 +76,7 @@ class GenerateRequest:
     prompt: Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)] = ""
     """Text to continue as it stands."""
 
-    token_ids: tuple[Annotated[int, Meta(ge=0)], ...] = ()
+    token_ids: tuple[TokenId, ...] = ()
     """Tokens to continue. With a `prompt` the text follows them, as a part of what they began."""
 
     max_tokens: Annotated[int, Meta(ge=1)] = 512
@@ -99,7 +102,7 @@ class GenerateRequest:
     """Subtracted from the logit of a token once for each time that the answer already has it."""
 
     logit_bias: Annotated[
-        dict[Annotated[int, Meta(ge=0)], Annotated[float, Meta(ge=-100.0, le=100.0)]],
+        dict[TokenId, Annotated[float, Meta(ge=-100.0, le=100.0)]],
         Meta(max_length=MAX_LOGIT_BIASES),
     ] = field(default_factory=dict)
     """Added to the logits of these tokens; -100 forbids a token, 100 forces it."""
@@ -289,9 +292,7 @@ class EmbedRequest:
         tuple[Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)], ...],
         Meta(max_length=MAX_EMBEDDED_TEXTS),
     ] = ()
-    token_ids: Annotated[
-        tuple[tuple[Annotated[int, Meta(ge=0)], ...], ...], Meta(max_length=MAX_EMBEDDED_TEXTS)
-    ] = ()
+    token_ids: Annotated[tuple[tuple[TokenId, ...], ...], Meta(max_length=MAX_EMBEDDED_TEXTS)] = ()
     """Instead of `texts`."""
 
     routing: RouteWishes = ANYWHERE

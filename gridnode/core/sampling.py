@@ -46,8 +46,8 @@ class SamplingParams:
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 100.0:
             raise ValueError(f"temperature must be in 0..100, got {self.temperature:g}")
-        if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
+        if not 0 <= self.top_k < 2**31:
+            raise ValueError(f"top_k must be in 0..2^31-1, got {self.top_k}")
         if not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
         if not 0.01 <= self.repetition_penalty <= 100.0:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gridnode.core.plain_json import parse_plain
+
 _MARKERS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>")
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 
@@ -80,8 +82,8 @@ def find_calls(text: str, names: frozenset[str]) -> list[FoundCall]:
     calls: list[FoundCall] = []
     for piece in pieces:
         try:
-            values = _read(piece)
-        except (ValueError, RecursionError):
+            values = parse_plain(piece)
+        except ValueError:
             return []
         for value in values if isinstance(values, list) else [values]:
             call = _as_call(value)
@@ -97,28 +99,12 @@ def _as_call(value: Any) -> FoundCall | None:
     arguments = value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, str):  # some models write the object as a text
         try:
-            arguments = _read(arguments)
-        except (ValueError, RecursionError):
+            arguments = parse_plain(arguments)
+        except ValueError:
             return None
     if not isinstance(arguments, dict):
         return None
     return FoundCall(value["name"], json.dumps(arguments, ensure_ascii=False))
-
-
-def _read(text: str) -> Any:
-    """Return what `text` says in JSON that every reader takes: not all that `json` reads is.
-
-    Raises:
-        ValueError: it is none, or has NaN or half a surrogate pair, which no JSON can carry on.
-        RecursionError: it is nested too deeply.
-    """
-    found = json.loads(text, parse_constant=_refuse)
-    json.dumps(found, ensure_ascii=False).encode()
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def calls_schema(tools: Mapping[str, Mapping[str, Any]]) -> str:

@@ -24,6 +24,7 @@ SINGLE_FILE = "model.safetensors"
 # Of unquantized weights. Files that others quantized have integers, and scales that differ by tool.
 _WEIGHT_DTYPES = frozenset(np.dtype(t) for t in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16))
 _FETCH_AGAIN = "the file is damaged or still being downloaded: fetch it again"
+_UNQUANTIZED = "gridnode quantizes by itself: use the unquantized checkpoint of this model"
 
 
 class SafetensorsCheckpoint(Checkpoint):
@@ -84,10 +85,13 @@ class SafetensorsCheckpoint(Checkpoint):
                 tensor: Array = file.get_tensor(self._stored_names[name])
         except (SafetensorError, OSError) as exc:
             raise BadCheckpoint(f"cannot read {name!r} from {path}: {exc}; {_FETCH_AGAIN}") from exc
+        except (AttributeError, TypeError) as exc:  # numpy has no such type: 8-bit floats
+            raise BadCheckpoint(
+                f"{name!r} in {path} holds other values than floats of 16 bits or more; {_UNQUANTIZED}"
+            ) from exc
         if tensor.dtype not in _WEIGHT_DTYPES:
             raise BadCheckpoint(
-                f"{name!r} in {path} holds {tensor.dtype} values, floats expected; gridnode quantizes by "
-                "itself: use the unquantized checkpoint of this model"
+                f"{name!r} in {path} holds {tensor.dtype} values, floats expected; {_UNQUANTIZED}"
             )
         return tensor
 
@@ -154,7 +158,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def text_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that describes the language model."""
+    """Return the part of a configuration that describes the language model.
+
+    Raises:
+        BadCheckpoint: its weights are quantized already. Told before gigabytes of them are fetched.
+    """
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method", "?") if isinstance(quantized, dict) else "?"
+        raise BadCheckpoint(f"the weights of this checkpoint are quantized ({method}); {_UNQUANTIZED}")
     inner = config.get("text_config")
     return dict(inner) if isinstance(inner, dict) else dict(config)
 

@@ -33,7 +33,13 @@ class StreamDecoder:
 
     def push(self, token_id: int) -> str:
         """Return the text that `token_id` completes; empty while a character is incomplete."""
-        return self._stream.step(self._tokenizer, token_id) or ""
+        try:
+            return self._stream.step(self._tokenizer, token_id) or ""
+        except Exception:  # noqa: BLE001 - tokenizers raises nothing else
+            # A byte that completes no character changes how some decoders read those before it, which were
+            # told already. What was told stays; the text goes on with this token.
+            self._stream = DecodeStream(skip_special_tokens=True)
+            return self._stream.step(self._tokenizer, token_id) or ""
 
 
 class TextCodec:

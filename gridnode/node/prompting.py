@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from gridnode.control.answer_schema import ChatMessage, GenerateRequest, Tool
+from gridnode.core.plain_json import parse_plain
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput
 
@@ -73,7 +73,7 @@ def _template_message(message: ChatMessage) -> dict[str, Any]:
 
 def _arguments(name: str, text: str) -> Any:
     try:
-        return json.loads(text or "{}")
+        return parse_plain(text or "{}")
     except ValueError as exc:
         raise BadInput(f"the arguments of the call of {name[:64]!r} are not JSON: {exc}") from exc
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from gridnode.control.answer_schema import MAX_PROMPT_CHARACTERS
+from gridnode.control.answer_schema import MAX_PROMPT_CHARACTERS, TokenId
 from gridnode.control.openai.content import Text
 from gridnode.control.openai.errors import BadField
 
-TokenIds = tuple[Annotated[int, Meta(ge=0)], ...]
-Prompts = Text | Annotated[tuple[int | str | TokenIds, ...], Meta(max_length=MAX_PROMPT_CHARACTERS)]
+TokenIds = tuple[TokenId, ...]
+Prompts = Text | Annotated[tuple[TokenId | str | TokenIds, ...], Meta(max_length=MAX_PROMPT_CHARACTERS)]
 """One text, several texts, one list of token ids, or several."""
 
 

@@ -32,7 +32,7 @@ class SamplingFields(msgspec.Struct, kw_only=True, frozen=True):
     """0 takes the most probable token."""
 
     top_p: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
-    top_k: Annotated[int, Meta(ge=0)] = 0
+    top_k: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     """Not in OpenAI's API: keep the k most probable tokens; 0 keeps all."""
 
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100.0)] = 1.0

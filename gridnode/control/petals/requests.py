@@ -24,7 +24,7 @@ class SamplingFields(msgspec.Struct, kw_only=True, frozen=True):
     """False takes the most probable token, whatever the other fields say."""
 
     temperature: Annotated[float, Meta(ge=0.0, le=100.0)] | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
+    top_k: Annotated[int, Meta(ge=0, lt=2**31)] | None = None
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
     repetition_penalty: Annotated[float, Meta(ge=0.01, le=100.0)] | None = None
     max_length: Positive | None = None

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from gridnode.api import auto_model
 from gridnode.api.client_node import _held
 from gridnode.config.swarm_file import SwarmFile
+from gridnode.core.addresses import Address
 from gridnode.core.invitation import Invitation
 from gridnode.core.swarm_pass import SwarmPass
 from gridnode.core.swarm_secret import SwarmKey
@@ -22,3 +25,12 @@ def test_a_program_is_in_the_private_swarm_of_its_computer(
     assert _held("home") == kept, "home is what nobody named"
     assert _held("grandma") == kept
     assert _held("lab") == Invitation(swarm=SwarmPass(name="lab"))
+
+
+def test_the_swarm_of_this_computer_is_found_in_a_notebook_too() -> None:
+    """Where an event loop runs already."""
+
+    async def cell() -> object:
+        return auto_model._found_here(Address("127.0.0.1", 1))  # nobody listens there
+
+    assert asyncio.run(cell()) == ((), "home")

@@ -238,3 +238,18 @@ def test_a_truncated_gguf_is_named(demo_model_path: Path, tmp_path: Path) -> Non
             cut.write_bytes(whole.read(size))
         with pytest.raises(BadCheckpoint, match=rf"cut\.gguf \({size} bytes\).*fetch it again"):
             open_checkpoint(str(cut))
+
+
+def test_weights_that_are_quantized_already_are_refused_before_they_are_read(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(BadCheckpoint, match=r"quantized \(fp8\); .*use the unquantized checkpoint"):
+        open_checkpoint(str(copy))
+
+
+def test_weights_of_eight_bit_floats_are_refused(copy: Path) -> None:
+    """Where the configuration says nothing of them."""
+    file = copy / "model.safetensors"
+    save_file({name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(BadCheckpoint, match="other values than floats of 16 bits or more"):
+        open_checkpoint(str(copy)).read("model.norm.weight")

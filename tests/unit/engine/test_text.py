@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from gridnode.engine.gguf_checkpoint import GgufCheckpoint
@@ -82,6 +82,44 @@ def test_random_tokens_never_break_a_stream(tiny_llama: Path) -> None:
         decoder = codec.stream_decoder()
         pieces = [decoder.push(int(token_id)) for token_id in row]
         assert codec.decode(row.tolist()).startswith("".join(pieces))
+
+
+BYTE_FALLBACK = [*(f"<0x{byte:02X}>" for byte in range(256)), "a", "b"]
+
+
+@pytest.fixture
+def codec_of_bytes(tmp_path: Path) -> TextCodec:
+    """As those of Llama 2, Mistral, Gemma and Phi 3: bytes that are no text stand for themselves."""
+    vocabulary = {token: token_id for token_id, token in enumerate(BYTE_FALLBACK)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return load_text_codec(tmp_path)
+
+
+def test_random_bytes_never_break_a_stream(codec_of_bytes: TextCodec) -> None:
+    for row in np.random.default_rng(0).integers(0, len(BYTE_FALLBACK), (200, 40)):
+        decoder = codec_of_bytes.stream_decoder()
+        for token_id in row:
+            decoder.push(int(token_id))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"\xe4\xbd\xa0a", "\u4f60a"),
+        (b"\xe4\xbd\xa0\xffa", "\u4f60"),
+        (b"\xe4\xb8\xb8\xf0\xb8a", "\u4e38"),
+    ],
+)
+def test_a_stream_goes_on_behind_bytes_that_are_no_text(
+    codec_of_bytes: TextCodec, text: bytes, told: str
+) -> None:
+    decoder = codec_of_bytes.stream_decoder()
+    ids = [BYTE_FALLBACK.index(chr(byte)) if byte < 128 else byte for byte in text]
+    found = "".join(map(decoder.push, ids)) + decoder.push(BYTE_FALLBACK.index("b"))
+    assert found.startswith(told)
+    assert found.endswith("ab")
 
 
 def test_templates_of_older_files_are_found(tiny_llama: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from tiny_models import BOS, make_tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from gridnode.control.answer_schema import ChatMessage, GenerateRequest
+from gridnode.control.answer_schema import ChatMessage, GenerateRequest, ToolCall
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput
 from gridnode.node.prompting import prompt_tokens
@@ -37,3 +37,14 @@ def test_a_conversation_stands_alone() -> None:
     ):
         with pytest.raises(BadInput, match="either messages"):
             prompt_tokens(request, codec())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [("{", "Expecting"), ("[" * 5000, "too deeply"), ('"\\ud800"', "surrogates"), ("NaN", "NaN")],
+)
+def test_arguments_of_earlier_calls_that_nobody_can_read_are_refused(arguments: str, why: str) -> None:
+    call = ToolCall(id="1", name="weather", arguments=arguments)
+    said = ChatMessage(role="assistant", tool_calls=(call,))
+    with pytest.raises(BadInput, match=f"arguments of the call of 'weather' are not JSON: .*{why}"):
+        prompt_tokens(GenerateRequest(messages=(said,)), codec())

@@ -114,3 +114,13 @@ def test_what_cannot_be_done_is_refused_by_name(fields: dict[str, Any], param: s
 
 def test_fields_that_change_nothing_may_be_sent() -> None:
     assert complete(FakeNode(), echo=False, suffix=None, best_of=1, user="me").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"prompt": [2**32]}, {"prompt": [-1]}, {"prompt": [[1, 2**31]]}, {"top_k": 10**30}, {"top_k": -1}],
+)
+def test_numbers_beyond_every_vocabulary_are_refused(fields: dict[str, Any]) -> None:
+    node = FakeNode()
+    assert complete(node, **fields).status_code == 400
+    assert not node.requests
