@@ -16,7 +16,7 @@ from gridnode.node.model_access import ModelAccess
 from gridnode.node.opening import Opening
 from gridnode.node.prompting import prompt_tokens
 from gridnode.node.scoring import Scorer
-from gridnode.node.waiting_line import WaitingLine
+from gridnode.node.waiting_line import WaitingLine, Wanted
 
 
 class Answering:
@@ -56,12 +56,18 @@ class Answering:
 
     async def _run(self, request: GenerateRequest) -> AsyncGenerator[AnswerEvent, None]:
         async with contextlib.aclosing(self._opening(request)) as opening:
-            async with contextlib.aclosing(self._line.enter(opening.begin, request.max_wait_s)) as line:
-                async for waiting in line:
+            line = self._line.enter(opening.begin, lambda: self._wanted(request), request.max_wait_s)
+            async with contextlib.aclosing(line) as places:
+                async for waiting in places:
                     yield waiting
             async with contextlib.aclosing(opening.generation.run()) as events:
                 async for event in events:
                     yield event
+
+    def _wanted(self, request: GenerateRequest) -> Wanted:
+        found = self._models.named(request.model)
+        model = found[0][0].manifest if len(found) == 1 else request.model
+        return Wanted(model=model, routing=request.routing, adapter=request.adapter)
 
     def _opening(self, request: GenerateRequest) -> Opening:
         started_at = asyncio.get_running_loop().time()

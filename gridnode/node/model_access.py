@@ -65,22 +65,25 @@ class ModelAccess:
             ModelLoading: this node begins to load it now.
             BadInput: several have that name.
         """
-        models = self.view().swarm.models()
-        found = [
-            (model, num_blocks)
-            for model, num_blocks in sorted(models.items())
-            if not wanted
-            or is_named(model.name, wanted)
-            or (len(wanted) >= 6 and model.manifest.startswith(wanted))
-        ]
+        found = self.named(wanted)
         if len(found) == 1:
             return found[0]
-        known = ", ".join(str(model) for model in sorted(models)) or "none yet"
+        known = ", ".join(str(model) for model in sorted(self.view().swarm.models())) or "none yet"
         if found:
             raise BadInput(f"{wanted or 'the swarm'} has several models, name one: {known}")
         if wanted:
             await self._on_unknown(wanted)
         raise ModelUnknown(f"nobody in the swarm serves {wanted or 'a model'}; served now: {known}")
+
+    def named(self, wanted: str) -> list[tuple[ModelId, int]]:
+        """Return the models that `wanted` may mean, as that of `resolve`, and their blocks."""
+        return [
+            (model, num_blocks)
+            for model, num_blocks in sorted(self.view().swarm.models().items())
+            if not wanted
+            or is_named(model.name, wanted)
+            or (len(wanted) >= 6 and model.manifest.startswith(wanted))
+        ]
 
     def route(
         self,

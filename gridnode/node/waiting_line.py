@@ -1,13 +1,24 @@
-"""Answers that wait until the swarm has room for them, first come, first served."""
+"""Answers that wait until the swarm has room for them: of each model, first come, first served."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from itertools import takewhile
 
 from gridnode.control.answer_schema import Waiting
-from gridnode.errors import CacheFull, GridError, ModelLoading, NoCapacity, NoRoute, PeerRefused
+from gridnode.core.route_wishes import ANYWHERE, RouteWishes
+from gridnode.errors import (
+    CacheFull,
+    ErrorCode,
+    GridError,
+    ModelLoading,
+    NoCapacity,
+    NoRoute,
+    PeerRefused,
+)
 from gridnode.node.session_opener import is_survivable
 
 # Each holds its prompt in memory; who comes later is better served by another node.
@@ -23,34 +34,70 @@ def may_pass(error: GridError) -> bool:
     return isinstance(error, CacheFull | ModelLoading | NoRoute)
 
 
+def is_lack_of_room(error: GridError) -> bool:
+    """Return whether `error` would meet others, too, that ask for the same model."""
+    reason = error.reason if isinstance(error, PeerRefused) else error.code
+    return reason in (ErrorCode.CACHE_FULL, ErrorCode.NO_CAPACITY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an answer waits for, to tell who else does."""
+
+    model: str
+    """The same for all names of one model."""
+
+    routing: RouteWishes = ANYWHERE
+    adapter: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    wanted: Wanted
+    lacks_room: bool = False
+    """Whether it waits for room, or for others that do."""
+
+
 class WaitingLine:
-    """The line of one node."""
+    """The line of one node.
+
+    An answer waits for those before it that lack room on the same model, and for those that want exactly
+    the same: what is being loaded, or has no route, stands in nobody else's way.
+    """
 
     def __init__(self) -> None:
-        self._line: list[object] = []
+        self._line: list[_Ticket] = []
         self._moved = asyncio.Event()
 
     def __len__(self) -> int:
         """Return how many answers wait."""
         return len(self._line)
 
-    async def enter(self, begin: Callable[[], Awaitable[None]], max_wait_s: float) -> AsyncGenerator[Waiting]:
+    async def enter(
+        self, begin: Callable[[], Awaitable[None]], wanted: Callable[[], Wanted], max_wait_s: float
+    ) -> AsyncGenerator[Waiting]:
         """Call `begin` until it has room; yield the place in the line whenever it changes.
 
         Closing the generator leaves the line.
+
+        Args:
+            wanted: Asked again while it waits: a name may mean more once a node has come.
 
         Raises:
             GridError: that of `begin`, if waiting cannot end it or has lasted `max_wait_s`.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + max_wait_s
-        ticket = object()
+        ticket = _Ticket(wanted())
         told: Waiting | None = None
         error: GridError | None = None
         try:
             while True:
-                ahead = self._ahead(ticket) if max_wait_s else 0
-                if ahead == 0 or clock() >= deadline:
+                ticket.wanted = wanted()
+                ahead = self._ahead(ticket) if max_wait_s else []
+                if ahead:
+                    ticket.lacks_room = any(other.lacks_room for other in ahead)
+                if not ahead or clock() >= deadline:
                     try:
                         await begin()
                         return
@@ -58,8 +105,9 @@ class WaitingLine:
                         if not may_pass(exc) or clock() >= deadline:
                             raise
                         error = exc
+                        ticket.lacks_room = is_lack_of_room(exc)
                 self._queue(ticket, error)
-                news = Waiting(position=ahead, text=str(error) if error else "others wait for room as well")
+                news = Waiting(position=len(ahead), text=str(error or "others wait for this model as well"))
                 if news != told:
                     told = news
                     yield news
@@ -72,10 +120,16 @@ class WaitingLine:
                 self._moved.set()
                 self._moved = asyncio.Event()
 
-    def _ahead(self, ticket: object) -> int:
-        return self._line.index(ticket) if ticket in self._line else len(self._line)
+    def _ahead(self, ticket: _Ticket) -> list[_Ticket]:
+        """Return those that `ticket` waits for."""
+        return [
+            other
+            for other in takewhile(lambda other: other is not ticket, self._line)
+            if other.wanted.model == ticket.wanted.model
+            and (other.lacks_room or other.wanted == ticket.wanted)
+        ]
 
-    def _queue(self, ticket: object, error: GridError | None) -> None:
+    def _queue(self, ticket: _Ticket, error: GridError | None) -> None:
         if ticket in self._line:
             return
         if len(self._line) >= MAX_WAITING_ANSWERS:

@@ -6,21 +6,36 @@ import contextlib
 import pytest
 
 from gridnode.control.answer_schema import Waiting
-from gridnode.errors import BadInput, CacheFull, ErrorCode, NoCapacity, PeerRefused
+from gridnode.core.route_wishes import RouteWishes
+from gridnode.errors import (
+    BadInput,
+    CacheFull,
+    ErrorCode,
+    GridError,
+    ModelLoading,
+    NoCapacity,
+    NoRoute,
+    PeerRefused,
+)
 from gridnode.node import waiting_line
-from gridnode.node.waiting_line import WaitingLine, may_pass
+from gridnode.node.waiting_line import WaitingLine, Wanted, may_pass
+
+LOADING = ModelLoading("b is being loaded")
+ANY = Wanted(model="a")
+ONLY_ADA = RouteWishes(allow=("Ada",))
 
 
 class Room:
     """Takes as many as there is room for, and remembers who came."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, error: GridError | None = None) -> None:
         self.places = places
+        self.error = error or CacheFull(10, 0)
         self.came: list[str] = []
 
     async def take(self, name: str) -> None:
         if self.places < 1:
-            raise CacheFull(10, 0)
+            raise self.error
         self.places -= 1
         self.came.append(name)
 
@@ -30,8 +45,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_line, "RETRY_S", 0.001)
 
 
-async def enter(line: WaitingLine, room: Room, name: str, told: list[Waiting], wait_s: float = 60.0) -> None:
-    async with contextlib.aclosing(line.enter(lambda: room.take(name), wait_s)) as waiting:
+async def enter(
+    line: WaitingLine,
+    room: Room,
+    name: str,
+    told: list[Waiting],
+    wait_s: float = 60.0,
+    wanted: Wanted = ANY,
+) -> None:
+    async with contextlib.aclosing(line.enter(lambda: room.take(name), lambda: wanted, wait_s)) as waiting:
         async for news in waiting:
             told.append(news)
 
@@ -57,6 +79,73 @@ def test_who_came_first_is_served_first_and_is_told_the_place() -> None:
         assert room.came == ["a", "b", "c"]
         assert [news[0].position for news in told.values()] == [0, 1, 2]
         assert "10 tokens" in told["a"][0].text
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_being_loaded_holds_up_nobody_who_wants_another() -> None:
+    async def scenario() -> None:
+        line, loading, room = WaitingLine(), Room(0, LOADING), Room(1)
+        told: list[Waiting] = []
+        async with asyncio.timeout(10):
+            first = asyncio.create_task(enter(line, loading, "first", told, wanted=Wanted(model="b")))
+            while not told:
+                await asyncio.sleep(0)
+            await enter(line, room, "second", [])
+            assert not first.done()
+            loading.places = 1
+            await first
+        assert (loading.came, room.came) == (["first"], ["second"])
+
+    asyncio.run(scenario())
+
+
+def test_who_has_no_route_of_its_own_holds_up_nobody_who_may_take_another() -> None:
+    async def scenario() -> None:
+        line, away, room = WaitingLine(), Room(0, NoRoute("a", 4, ((0, 4),), is_limited=True)), Room(1)
+        told: list[Waiting] = []
+        async with asyncio.timeout(10):
+            wanted = Wanted(model="a", routing=ONLY_ADA)
+            first = asyncio.create_task(enter(line, away, "first", told, wanted=wanted))
+            while not told:
+                await asyncio.sleep(0)
+            await enter(line, room, "second", [])
+            assert not first.done()
+            away.places = 1
+            await first
+
+    asyncio.run(scenario())
+
+
+def test_who_lacks_room_goes_before_all_that_want_the_model_later() -> None:
+    async def scenario() -> None:
+        line, room = WaitingLine(), Room(0)
+        wishes = {"first": ONLY_ADA, "second": RouteWishes(), "third": RouteWishes(block=("Bo",))}
+        told: dict[str, list[Waiting]] = {name: [] for name in wishes}
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            for name, routing in wishes.items():
+                wanted = Wanted(model="a", routing=routing)
+                group.create_task(enter(line, room, name, told[name], wanted=wanted))
+                while not told[name]:
+                    await asyncio.sleep(0)
+            room.places = 3
+        assert room.came == list(wishes)
+        assert [news[0].position for news in told.values()] == [0, 1, 2]
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_the_same_model_to_be_loaded_keeps_its_place() -> None:
+    async def scenario() -> None:
+        line, room = WaitingLine(), Room(0, LOADING)
+        told: dict[str, list[Waiting]] = {name: [] for name in "abc"}
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            for name in "abc":
+                group.create_task(enter(line, room, name, told[name]))
+                while not told[name]:
+                    await asyncio.sleep(0)
+            room.places = 3
+        assert room.came == ["a", "b", "c"]
 
     asyncio.run(scenario())
 
