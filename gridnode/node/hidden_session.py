@@ -9,7 +9,7 @@ import numpy as np
 
 from gridnode.engine.arrays import to_array, to_parts
 from gridnode.engine.executor import Array
-from gridnode.errors import BadInput, ContextFull, PeerLost, PeerRefused
+from gridnode.errors import BadInput, ContextFull, GridError
 from gridnode.node.block_call import BlockCall
 from gridnode.node.lasting_session import FAILOVER_DEADLINE_S
 from gridnode.node.model_access import ModelAccess
@@ -87,7 +87,8 @@ class HiddenSession:
         Raises:
             ContextFull: the session is as long as it may be.
             NoCapacity: there is no route, or none with room, until the deadline of a failover.
-            PeerRefused, PeerLost: a hop failed in a way that no other could mend.
+            PeerRefused, PeerLost: a hop failed in a way that no other could mend; the leases are free then,
+                and a later step opens them again.
         """
         num_before = len(self._sent)
         self._reserve(self.position + hidden.shape[1])
@@ -112,14 +113,15 @@ class HiddenSession:
                 deadline = deadline or loop.time() + FAILOVER_DEADLINE_S
             try:
                 return await self._run(num_before, deadline)
-            except (PeerRefused, PeerLost) as exc:
+            except GridError as exc:
+                # A session with a hop that failed is over, and only repeats the error.
+                await self.aclose()
                 now = loop.time()
                 deadline = deadline or now + FAILOVER_DEADLINE_S
                 if not is_survivable(exc) or now >= deadline:
                     raise
                 logger.info("%s; sending %d tokens again on another route", exc, self.position)
                 self._opener.note_failure(exc)
-                await self.aclose()
 
     async def aclose(self) -> None:
         """Free the lease on every hop at once. Safe to call more than once; a later step opens it again."""
