@@ -138,11 +138,11 @@ class StepRequest(TypedMessage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel(TypedMessage):
-    """Nobody waits for a step any more. Not answered, and neither is the step."""
+    """Nobody waits for a step, or for a gradient, any more. Not answered, and neither is what waits still."""
 
     type: ClassVar[int] = RequestType.CANCEL
     number: Number
-    """That of the `StepRequest`."""
+    """That of the `StepRequest` or `BackwardRequest`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,9 +107,7 @@ class Worker:
                     raise NoCapacity(f"{len(self._training)} gradients wait to be computed here already")
                 self._training.append((request, bytes(frame.body)))
             elif isinstance(request, Cancel):
-                run = self._queue.find(request.number)
-                if run is not None:
-                    self._queue.remove(run)
+                self._cancel(request.number)
             elif isinstance(request, OpenLease):
                 self._open(self._engine, request, frame)
             elif isinstance(request, CloseLease):
@@ -118,6 +116,13 @@ class Worker:
                 self._drop_steps(request.lease)
             else:
                 raise ProtocolError(f"{type(request).__name__} is no request")
+
+    def _cancel(self, number: int) -> None:
+        """Forget the step or gradient with this number, if it still waits."""
+        run = self._queue.find(number)
+        if run is not None:
+            self._queue.remove(run)
+        self._training = deque(waiting for waiting in self._training if waiting[0].number != number)
 
     def _open(self, engine: Engine, request: OpenLease, frame: Frame) -> None:
         if request.wait_s and (self._line or not engine.has_room(request)):

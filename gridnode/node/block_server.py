@@ -159,24 +159,28 @@ class BlockServer:
     async def serve_backward(
         self, stream: Stream, request: Backward, body: bytes | bytearray | memoryview
     ) -> None:
-        """Answer a request for a gradient. Training holds no lease, and yields to sessions."""
+        """Answer a request for a gradient. Training holds no lease, and yields to sessions.
+
+        The loss of the client's stream gives up the gradient, unless it is being computed.
+        """
         try:
-            serving = self._serving_now()
-            if request.manifest != serving.model.manifest:
-                raise WrongModel(f"{serving.model} is served here, not the weights {request.manifest[:12]}")
-            if request.span not in serving.span:
-                raise WrongSpan(f"blocks {serving.span} are served here, not {request.span}")
-            _check_adapter(serving, request.tuning.adapter)
-            output = await self._engine.backward(request.span, request.each, body, tuning=request.tuning)
-            await self._uplink.wait_turn(stream.connection.peer_id, len(output.body))
-            found = Gradient(tensor=output.tensor, behind_bytes=request.tuning.num_bytes)
-            await stream.send(encode_message(found, output.body))
-            self.computed_block_tokens += request.each.shape[0] * request.each.shape[1] * len(request.span)
-        except PeerLost:
+            async with asyncio.TaskGroup() as group:
+                lost = group.create_task(_raise_when_lost(stream), name="client")
+                _check_served(self._serving_now(), request)
+                output = await self._engine.backward(request.span, request.each, body, tuning=request.tuning)
+                batch, num_tokens = request.each.shape[:2]
+                self.computed_block_tokens += batch * num_tokens * len(request.span)
+                await self._uplink.wait_turn(stream.connection.peer_id, len(output.body))
+                found = Gradient(tensor=output.tensor, behind_bytes=request.tuning.num_bytes)
+                await stream.send(encode_message(found, output.body))
+                lost.cancel()
+        except* PeerLost:
             pass  # nobody waits for it any more
-        except GridError as exc:
-            logger.info("a gradient for %s: %s", short(stream.connection.peer_id), exc)
-            await refuse(stream, exc)
+        except* GridError as errors:
+            error = errors.exceptions[0]
+            assert isinstance(error, GridError)
+            logger.info("a gradient for %s: %s", short(stream.connection.peer_id), error)
+            await refuse(stream, error)
         finally:
             stream.finish()
 
@@ -224,11 +228,7 @@ class BlockServer:
 
     def _check(self, opening: OpenSession) -> None:
         serving = self._serving_now()
-        if opening.manifest != serving.model.manifest:
-            raise WrongModel(f"{serving.model} is served here, not the weights {opening.manifest[:12]}")
-        if opening.span not in serving.span:
-            raise WrongSpan(f"blocks {serving.span} are served here, not {opening.span}")
-        _check_adapter(serving, opening.tuning.adapter)
+        _check_served(serving, opening)
         if opening.max_tokens > serving.max_session_tokens:
             raise ContextFull(opening.max_tokens, serving.max_session_tokens)
         if len(self._sessions) >= self.max_sessions:
@@ -381,7 +381,12 @@ class BlockServer:
             raise _lost(next_hop.peer_id, exc) from exc
 
 
-def _check_adapter(serving: Serving, adapter: str) -> None:
+def _check_served(serving: Serving, wanted: OpenSession | Backward) -> None:
+    if wanted.manifest != serving.model.manifest:
+        raise WrongModel(f"{serving.model} is served here, not the weights {wanted.manifest[:12]}")
+    if wanted.span not in serving.span:
+        raise WrongSpan(f"blocks {serving.span} are served here, not {wanted.span}")
+    adapter = wanted.tuning.adapter
     if adapter and adapter not in serving.adapters:
         hosted = ", ".join(serving.adapters) or "none"
         raise WrongModel(f"the adapter {adapter!r} is not hosted here; hosted: {hosted}")
@@ -395,4 +400,4 @@ def _lost(peer_id: PeerId, error: PeerLost) -> PeerRefused:
 async def _raise_when_lost(stream: Stream) -> None:
     """Raise `PeerLost` once the client dropped its stream: a task group ends with it."""
     await stream.wait_lost()
-    raise PeerLost("the client dropped the session")
+    raise PeerLost("the client dropped its stream")

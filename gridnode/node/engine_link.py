@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Self, TypeVar
 
 from gridnode.engine.requests import (
+    BackwardRequest,
     Cancel,
     EngineMessage,
     Failed,
@@ -104,7 +105,8 @@ class EngineLink:
     ) -> tuple[A, bytes]:
         """Send `request` and return its answer with the body.
 
-        Cancelling is safe: the answer is dropped, and a step that the worker has not finished ends early.
+        Cancelling is safe: the answer is dropped; a step that the worker has not finished ends early, and
+        a gradient that it has not begun is not computed.
 
         Raises:
             EngineLost: the worker is gone, or goes before it answers.
@@ -122,7 +124,7 @@ class EngineLink:
                     await self._writer.drain()
                 message, answer_body = await waiting
             except asyncio.CancelledError:
-                if isinstance(request, StepRequest) and self._error is None:
+                if isinstance(request, StepRequest | BackwardRequest) and self._error is None:
                     self._write(encode_message(Cancel(number=number)))
                 raise
             finally:

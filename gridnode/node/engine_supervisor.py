@@ -243,6 +243,8 @@ class EngineSupervisor:
     ) -> StepOutput:
         """Return the gradient of some blocks; see `BackwardRequest`.
 
+        Cancelling gives up the place in the queue of the worker.
+
         Raises:
             NoCapacity: the executor has no gradients, or too many wait for theirs.
             BadInput: the tensors do not fit the blocks.

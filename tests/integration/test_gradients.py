@@ -19,6 +19,7 @@ from gridnode.core.spans import Span
 from gridnode.errors import NoCapacity
 from gridnode.node.block_call import BlockCall
 from gridnode.node.block_server import BlockServer
+from gridnode.node.engine_supervisor import EngineSupervisor
 from gridnode.node.gradients import backward
 from gridnode.node.hidden_session import HiddenSession
 from gridnode.node.node import Node
@@ -61,6 +62,31 @@ def test_blocks_that_are_being_loaded_are_waited_for(tiny_llama: Path, compute: 
             kill_worker(server)
             await until(lambda: client.models.is_loading(call))
             np.testing.assert_array_equal(await compute(client, call), expected)
+
+    asyncio.run(main())
+
+
+def test_a_gradient_that_its_client_gives_up_keeps_no_place(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        began, ended = asyncio.Event(), asyncio.Event()
+
+        async def wait_long(*_: Any, **__: Any) -> None:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        async with server_and_client(tiny_llama) as (_, client, call):
+            monkeypatch.setattr(EngineSupervisor, "backward", wait_long)
+            asking = asyncio.create_task(gradient(client, call))
+            async with asyncio.timeout(60):
+                await began.wait()
+                asking.cancel()
+                await ended.wait()
+            await asyncio.wait([asking])
 
     asyncio.run(main())
 

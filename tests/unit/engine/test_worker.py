@@ -15,6 +15,7 @@ import pytest
 from gridnode.core.spans import Span
 from gridnode.engine.engine import Engine
 from gridnode.engine.requests import (
+    BackwardRequest,
     Cancel,
     CloseLease,
     EngineConfig,
@@ -31,7 +32,7 @@ from gridnode.engine.requests import (
     decode_engine_message,
 )
 from gridnode.engine.step_queue import StepRun
-from gridnode.engine.worker import Worker
+from gridnode.engine.worker import MAX_TRAINING_WAITING, Worker
 from gridnode.errors import ErrorCode
 from gridnode.wire.codec import TypedMessage, encode_message
 from gridnode.wire.frames import Frame, FrameDecoder, encode_frame
@@ -132,6 +133,28 @@ def test_a_cancelled_step_is_not_answered(node: Node) -> None:
     answer = node.answer()
     assert isinstance(answer, StepAnswer)
     assert answer.number == 11
+
+
+def test_a_cancelled_gradient_gives_up_its_place(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+
+    def backward(self: Engine, request: BackwardRequest, body: bytes) -> tuple[StepAnswer, bytes]:
+        computed.append(request.number)
+        found = StepAnswer(number=request.number, tensor=request.each, compute_s=0.0)
+        return found, bytes(request.each.num_bytes)
+
+    monkeypatch.setattr(Engine, "backward", backward)
+    each = TensorHeader("float32", (1, 1, 64))
+    abandoned = range(10, 10 + MAX_TRAINING_WAITING)
+    node.send(
+        *(BackwardRequest(number=number, span=WHOLE, each=each) for number in abandoned),
+        *(Cancel(number=number) for number in abandoned),
+        BackwardRequest(number=50, span=WHOLE, each=each),
+    )
+    answer = node.answer()
+    assert isinstance(answer, StepAnswer)
+    assert answer.number == 50
+    assert computed == [50]
 
 
 @pytest.mark.parametrize(
