@@ -14,7 +14,7 @@ from torch import nn
 from gridnode.api.cache_rows import CacheRows, to_values, valid_ranges
 from gridnode.api.inference_session import InferenceSession
 from gridnode.api.remote_model import RemoteModel
-from gridnode.api.whole_rows import backward_rows, forward_rows
+from gridnode.api.whole_rows import backward_rows, check_trainable, forward_rows
 from gridnode.core.route_wishes import ANYWHERE, RouteWishes
 from gridnode.core.routing import Aim
 from gridnode.core.spans import Span
@@ -120,13 +120,13 @@ class RemoteBlocks(nn.Module):
                 came from; the keys and values themselves are in the swarm. None computes without cache.
 
         Raises:
-            BadInput: gradients are asked for with a cache, or padding stands between tokens.
+            BadInput: gradients are asked for with a cache, or of rows that are too long for a message; or
+                padding stands between tokens.
             GridError: the swarm cannot compute it.
         """
         if past_key_values is None:
             return self._without_cache(hidden_states)
-        wanted = (hidden_states, *self._tensors().values())
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in wanted):
+        if _is_trained(hidden_states, *self._tensors().values()):
             raise BadInput("gradients cannot go through a cache; give use_cache=False")
         rows = self._rows.get(past_key_values)
         if rows is None:
@@ -184,8 +184,12 @@ class RemoteBlocks(nn.Module):
     def _without_cache(self, hidden_states: torch.Tensor) -> torch.Tensor:
         if self.between is None:
             tensors = self._tensors()
+            call = self.call(tensors, Aim.THROUGHPUT)
+            valid = valid_ranges(self.attention_mask, *hidden_states.shape[:2])
+            if _is_trained(hidden_states, *tensors.values()):
+                check_trainable(call, hidden_states.shape[-1], valid)
             result: torch.Tensor = _Remote.apply(  # type: ignore[no-untyped-call]
-                hidden_states, self, self.attention_mask, tuple(tensors), *tensors.values()
+                hidden_states, self.remote, call, valid, *tensors.values()
             )
             return result
         for block in self:
@@ -202,23 +206,21 @@ class _Remote(torch.autograd.Function):
     def forward(
         ctx: Any,
         hidden_states: torch.Tensor,
-        blocks: RemoteBlocks,
-        attention_mask: torch.Tensor | None,
-        names: tuple[str, ...],
+        remote: RemoteModel,
+        call: BlockCall,
+        valid: list[range],
         *tensors: torch.Tensor,
     ) -> torch.Tensor:
+        """Take `tensors`, too, those of `call`, so that torch knows of them."""
         ctx.save_for_backward(hidden_states)
-        ctx.blocks = blocks
-        ctx.call = blocks.call(dict(zip(names, tensors, strict=True)), Aim.THROUGHPUT)
-        ctx.valid = valid_ranges(attention_mask, *hidden_states.shape[:2])
-        result = forward_rows(blocks.remote, ctx.call, to_values(hidden_states), ctx.valid)
-        return _like(hidden_states, result)
+        ctx.remote, ctx.call, ctx.valid = remote, call, valid
+        return _like(hidden_states, forward_rows(remote, call, to_values(hidden_states), valid))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         [hidden_states], [gradient] = ctx.saved_tensors, gradients
         of_hidden, of_added = backward_rows(
-            ctx.blocks.remote, ctx.call, to_values(hidden_states), to_values(gradient), ctx.valid
+            ctx.remote, ctx.call, to_values(hidden_states), to_values(gradient), ctx.valid
         )
         added = [torch.from_numpy(of_added[name]) for name in ctx.call.added.tensors]
         return _like(hidden_states, of_hidden), None, None, None, *added
@@ -240,6 +242,11 @@ def route_wishes(wishes: Any) -> RouteWishes:
         return replace(ANYWHERE, **named)
     except (TypeError, ValueError) as exc:
         raise BadInput(f"the routing cannot be used: {exc}") from exc
+
+
+def _is_trained(*tensors: torch.Tensor) -> bool:
+    """Return whether gradients may be asked for of what is computed from `tensors` now."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _like(tensor: torch.Tensor, values: Any) -> torch.Tensor:

@@ -53,7 +53,12 @@ def tune(
     batch: Annotated[int, typer.Option(min=1, help="Examples of one step.", rich_help_panel=_HOW)] = 8,
     learning_rate: Annotated[float, typer.Option(min=0.0, help="Of AdamW.", rich_help_panel=_HOW)] = 1e-3,
     max_tokens: Annotated[
-        int, typer.Option(min=2, help="Longer examples are cut.", rich_help_panel=_HOW)
+        int,
+        typer.Option(
+            min=2,
+            help="Longer examples are cut. Where hidden states are 4096 wide, 256 to 512 fit into a message.",
+            rich_help_panel=_HOW,
+        ),
     ] = 256,
     seed: Annotated[int, typer.Option(help="Of the first values, and the order.", rich_help_panel=_HOW)] = 0,
     resume: Annotated[
