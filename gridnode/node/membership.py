@@ -26,6 +26,9 @@ logger = logging.getLogger("gridnode.node.membership")
 
 # A small swarm is a full mesh, so that sessions open without dialling; a large one dials on demand.
 MAX_MESH_LINKS = 32
+# Dials for the mesh at once. Those to addresses that do not answer last more than a minute, and must leave
+# room for others; more at once would be many packets to whom strangers name.
+MAX_MESH_DIALS = 16
 # Rounds that the peer with the larger id leaves to the other one to dial.
 MESH_PATIENCE_ROUNDS = 2
 MIN_BACKOFF_S = 0.5
@@ -231,20 +234,27 @@ class Membership:
     async def _keep_mesh(self) -> None:
         """Expire what is old; dial known peers without a link, as far as the mesh reaches."""
         rounds: Counter[PeerId] = Counter()
-        while True:
-            await asyncio.sleep(self._config.mesh_interval_s)
-            self._expire()
-            connected = self._links.connections()
-            missing = self.swarm.peers.keys() - connected.keys() - {self._links.peer_id}
-            rounds = Counter({peer_id: rounds[peer_id] + 1 for peer_id in missing})
-            # The smaller id dials first, so that two nodes do not dial each other at once.
-            due = [p for p in missing if p > self._links.peer_id or rounds[p] > MESH_PATIENCE_ROUNDS]
-            room = max(MAX_MESH_LINKS - len(connected), 0)
-            await asyncio.gather(*map(self._connect, due[:room]))
+        dialling: dict[PeerId, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await asyncio.sleep(self._config.mesh_interval_s)
+                self._expire()
+                dialling = {peer_id: dial for peer_id, dial in dialling.items() if not dial.done()}
+                connected = self._links.connections().keys()
+                missing = self.swarm.peers.keys() - connected - {self._links.peer_id}
+                rounds = Counter({peer_id: rounds[peer_id] + 1 for peer_id in missing})
+                # The smaller id dials first, so that two nodes do not dial each other at once.
+                due = [p for p in missing if p > self._links.peer_id or rounds[p] > MESH_PATIENCE_ROUNDS]
+                due = [peer_id for peer_id in due if peer_id not in dialling]
+                room = min(MAX_MESH_LINKS - len(connected | dialling.keys()), MAX_MESH_DIALS - len(dialling))
+                for peer_id in due[: max(room, 0)]:
+                    # The peer may be forgotten before the task begins.
+                    addresses = self.swarm.peers[peer_id].announcement.addresses
+                    dial = self._connect(peer_id, addresses)
+                    dialling[peer_id] = group.create_task(dial, name=f"mesh {short(peer_id)}")
 
-    async def _connect(self, peer_id: PeerId) -> None:
+    async def _connect(self, peer_id: PeerId, addresses: Sequence[Address]) -> None:
         """Dial a known peer. One that does not answer is no use as a hop: forget it."""
-        addresses = self.swarm.peers[peer_id].announcement.addresses
         try:
             await self._links.connect(peer_id, addresses)
         except GridError as exc:
