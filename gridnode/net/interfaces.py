@@ -49,6 +49,9 @@ def local_addresses(bound: str) -> tuple[LocalAddress, ...]:
     """Return where other computers reach a socket that is bound to the IP address `bound`.
 
     `0.0.0.0` stands for all IPv4 addresses, `::` for all addresses of both families.
+
+    Raises:
+        OSError: the system cannot be asked, as without a descriptor to spare.
     """
     wanted = ipaddress.ip_address(bound)
     return tuple(
@@ -60,9 +63,16 @@ def local_addresses(bound: str) -> tuple[LocalAddress, ...]:
 
 
 def has_address(host: str) -> bool:
-    """Return whether this computer has the IP address `host` now. Asks the kernel, in microseconds."""
+    """Return whether this computer has the IP address `host` now. Asks the kernel, in microseconds.
+
+    True if it cannot be asked, as without a descriptor to spare: who asks had the address before.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    try:
+        probe = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError:
+        return True
+    with probe:
         try:
             probe.bind((host, 0))
         except OSError:
@@ -71,7 +81,11 @@ def has_address(host: str) -> bool:
 
 
 def reachable_addresses(bound: Address) -> tuple[Address, ...]:
-    """Return where peers may dial a node that listens at `bound`, which may be a wildcard."""
+    """Return where peers may dial a node that listens at `bound`, which may be a wildcard.
+
+    Raises:
+        OSError: the system cannot be asked, as without a descriptor to spare.
+    """
     if not ipaddress.ip_address(bound.host).is_unspecified:
         return (bound,)
     found = local_addresses(bound.host)

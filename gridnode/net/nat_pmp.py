@@ -53,21 +53,21 @@ async def map_port(gateway: Gateway, port: int, *, wanted: int, lease_s: int) ->
 
 
 async def _ask(gateway: Gateway, question: bytes, read: Callable[[bytes], T]) -> T:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        try:
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
             # The router maps the port for the address that asks. Only from there, answers are taken.
             sock.bind((gateway.local_host, 0))
             sock.connect((gateway.host, NAT_PMP_PORT))
             return read(await _exchange(sock, question))
-        except TimeoutError:
-            raise NoMapping("does not answer to NAT-PMP") from None
-        except ConnectionRefusedError:
-            raise NoMapping("does not take NAT-PMP") from None
-        except OSError as exc:
-            raise NoMapping(f"cannot be asked by NAT-PMP ({exc.strerror or exc})") from exc
-        except ProtocolError as exc:
-            raise NoMapping(str(exc)) from exc
+    except TimeoutError:
+        raise NoMapping("does not answer to NAT-PMP") from None
+    except ConnectionRefusedError:
+        raise NoMapping("does not take NAT-PMP") from None
+    except OSError as exc:
+        raise NoMapping(f"cannot be asked by NAT-PMP ({exc.strerror or exc})") from exc
+    except ProtocolError as exc:
+        raise NoMapping(str(exc)) from exc
 
 
 async def _exchange(sock: socket.socket, question: bytes) -> bytes:

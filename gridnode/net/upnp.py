@@ -45,11 +45,11 @@ async def find(gateway: Gateway) -> str:
     Raises:
         NoMapping: it does not say; the message follows the name of the router.
     """
-    if importlib.util.find_spec("miniupnpc") is None:
-        raise NoMapping("cannot be asked by UPnP: 'pip install miniupnpc' lets gridnode do so")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        try:
+    try:
+        if importlib.util.find_spec("miniupnpc") is None:
+            raise NoMapping("cannot be asked by UPnP: 'pip install miniupnpc' lets gridnode do so")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
             sock.bind((gateway.local_host, 0))
             own = socket.inet_aton(gateway.local_host)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, own)
@@ -57,8 +57,8 @@ async def find(gateway: Gateway) -> str:
                 url = await _search(sock, gateway, asked or gateway.host)
                 if url:
                     return url
-        except OSError as exc:
-            raise NoMapping(f"cannot be asked by UPnP ({exc.strerror or exc})") from exc
+    except OSError as exc:
+        raise NoMapping(f"cannot be asked by UPnP ({exc.strerror or exc})") from exc
     raise NoMapping("does not answer to UPnP")
 
 
@@ -112,12 +112,15 @@ async def unmap(gateway: Gateway, url: str, port: int) -> None:
 
 async def _call(call: dict[str, Any]) -> dict[str, Any]:
     """Let `gridnode.net.igd_call` do it."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gridnode.net.igd_call"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gridnode.net.igd_call"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError as exc:  # no memory; or another installation stands there since this process began
+        raise NoMapping(f"cannot be asked by UPnP ({exc.strerror or exc})") from exc
     try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             said, _ = await process.communicate(json.dumps(call).encode())

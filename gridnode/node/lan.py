@@ -76,7 +76,7 @@ class Lan:
     async def _wait_change(self) -> None:
         called = self._fingerprints()
         # No event that every system has tells of it.
-        while (now := local_addresses(self._bound.host)) == self._locals:
+        while (now := self._look()) == self._locals:
             await asyncio.sleep(LOOK_INTERVAL_S)
             if self._fingerprints() != called:
                 return
@@ -88,6 +88,14 @@ class Lan:
             for connection in self._links.connections().values():
                 connection.suspect()  # peers that dialled an address which is gone do not hear us any more
         self._usable = now
+
+    def _look(self) -> tuple[LocalAddress, ...]:
+        try:
+            return local_addresses(self._bound.host)
+        except OSError as exc:
+            # As without a descriptor to spare, which says nothing about the network.
+            logger.debug("cannot look at the network interfaces: %s", exc)
+            return self._locals
 
     async def _search(self) -> None:
         """Announce this node and link to those found until cancelled, or do nothing if that cannot work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -56,6 +57,7 @@ class OwnAddresses:
         self._ask = ask
         self._end = end
         self._bound = Address("127.0.0.1", 0)
+        self._local: tuple[Address, ...] = ()
         self._mapping: PortMapping | None = None
         self._ends_at = 0.0
         self._gateway: Gateway | None = None
@@ -69,7 +71,9 @@ class OwnAddresses:
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Where peers may dial this node, the nearest first."""
-        own = reachable_addresses(self._bound)
+        with contextlib.suppress(OSError):  # as without a descriptor to spare: they are what they were
+            self._local = reachable_addresses(self._bound)
+        own = self._local
         return (*own[: MAX_ADDRESSES - 1], self._mapping.external) if self._mapping else own
 
     def suspect(self) -> None:
@@ -107,7 +111,12 @@ class OwnAddresses:
 
     async def _renew(self) -> float:
         """Ask the router, if there is one; return after how long to ask again."""
-        self._gateway = gateway = await asyncio.to_thread(self._find, self._bound.host)
+        try:
+            self._gateway = gateway = await asyncio.to_thread(self._find, self._bound.host)
+        except OSError as exc:
+            # As without a descriptor to spare: the router is there, but cannot be seen now.
+            logger.info("cannot look for the router of this network: %s", exc.strerror or exc)
+            return LOOK_INTERVAL_S
         if gateway is None or not gateway.is_needed:
             self._gateway = None
             self._take(None)

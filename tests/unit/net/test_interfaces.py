@@ -4,12 +4,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from descriptors import no_descriptors
 
 from gridnode.core.addresses import Address
 from gridnode.errors import BadInput
 from gridnode.net.interfaces import (
     LocalAddress,
     bind_host,
+    has_address,
     is_virtual,
     local_addresses,
     reachable_addresses,
@@ -52,6 +54,13 @@ def test_a_wildcard_of_ipv6_stands_for_both() -> None:
 def test_near_is_what_no_router_is_needed_for(host: str, bits: int, other: str, is_near: bool) -> None:
     local = LocalAddress(interface="eth0", host=host, prefix_bits=bits, has_multicast=True)
     assert local.is_on_link(other) is is_near
+
+
+def test_an_address_is_here_until_the_system_says_otherwise() -> None:
+    assert has_address("127.0.0.1")
+    assert not has_address("192.0.2.7")
+    with no_descriptors():
+        assert has_address("192.0.2.7")
 
 
 def test_bind_takes_an_address_or_an_interface() -> None:

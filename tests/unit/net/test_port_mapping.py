@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
 import pytest
+from descriptors import no_descriptors
 
 from gridnode.core.addresses import Address
 from gridnode.net import nat_pmp, upnp
@@ -225,3 +227,25 @@ def test_a_router_that_names_another_host_for_upnp_is_refused(monkeypatch: pytes
 
     with pytest.raises(NoMapping, match=r"names '127.0.0.2' for UPnP instead of itself"):
         asyncio.run(by_upnp(monkeypatch, describe))
+
+
+@pytest.mark.parametrize(
+    "ask_router",
+    [nat_pmp.ask_address, upnp.find, lambda gateway: upnp.unmap(gateway, "http://127.0.0.1:9/", 7338)],
+    ids=["nat-pmp", "ssdp", "upnp"],
+)
+def test_without_descriptors_no_router_is_asked(
+    ask_router: Callable[[Gateway], Coroutine[Any, Any, object]],
+) -> None:
+    async def main() -> None:
+        with no_descriptors():
+            await ask_router(HERE)
+
+    with pytest.raises(NoMapping, match=r"cannot be asked by .* \(Too many open files\)"):
+        asyncio.run(main())
+
+
+def test_an_installation_that_was_replaced_asks_no_router_by_upnp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(NoMapping, match=r"cannot be asked by UPnP \(No such file or directory\)"):
+        asyncio.run(upnp.unmap(HERE, "http://127.0.0.1:9/", 7338))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
+from descriptors import no_descriptors
 from waiting import until
 
 from gridnode.core.addresses import Address
@@ -226,3 +228,35 @@ def test_who_has_a_public_address_asks_nobody() -> None:
 
     keep(router, watch)
     assert not router.wanted
+
+
+def test_a_router_that_cannot_be_looked_for_now_keeps_what_it_gave(hurry: None) -> None:
+    router = Router(mapping(lease_s=0.002))
+    looks = 0
+
+    def find(bound: str) -> Gateway:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return HOME
+
+    router.own._find = find
+
+    async def watch() -> None:
+        await until(lambda: looks > 3)
+        assert router.own.addresses == (BOUND, OUTSIDE)
+        status = router.own.status()
+        assert status is not None
+        assert status.address == str(OUTSIDE)
+
+    keep(router, watch)
+    assert router.changes == 1
+
+
+def test_addresses_that_cannot_be_looked_at_are_what_they_were() -> None:
+    own = OwnAddresses(False, on_change=lambda: None)
+    own.begin(Address("0.0.0.0", 7338))
+    before = own.addresses
+    with no_descriptors():
+        assert own.addresses == before
