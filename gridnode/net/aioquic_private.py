@@ -22,14 +22,16 @@ from aioquic.quic.recovery import QuicPacketPacer
 from cryptography import x509
 
 from gridnode.net.congestion import BbrController
-from gridnode.units import MIB
+from gridnode.units import KIB, MIB
 
 # Received but not in order, or not read: what the library may hold of one connection. Enough for
 # 1 Gbit/s over 130 ms.
 RECEIVE_WINDOW_BYTES = 16 * MIB
-# Frames that the application has not taken, over all streams of a connection. The window stays shut above.
-# An honest peer's incomplete frames never get there, so shutting it cannot block for good.
-MAX_UNREAD_BYTES = 64 * MIB
+# The same of a connection to a relay: registrations and lists of members have less than 4 KiB.
+RELAY_WINDOW_BYTES = 64 * KIB
+# Frames that the application has not taken, over all streams of a connection, in windows. Above it, the
+# window stays shut. An honest peer's incomplete frames never get there, so that cannot block for good.
+MAX_UNREAD_WINDOWS = 4
 # Datagrams that may leave at once. Timers fire every millisecond at best: 16, the library's number, would
 # allow 19 MB/s.
 PACER_BURST_DATAGRAMS = 64
@@ -161,7 +163,7 @@ class PeerQuic(QuicConnection):
             QuicFrameType.MAX_DATA,
             "max_data",
             configuration.max_data,
-            lambda: unread_bytes() < MAX_UNREAD_BYTES,
+            lambda: unread_bytes() < MAX_UNREAD_WINDOWS * configuration.max_data,
         )
         for limit, count in ((self._local_max_streams_bidi, max_streams), (self._local_max_streams_uni, 0)):
             limit.value = limit.sent = count

@@ -60,6 +60,15 @@ class BaseConnection:
         if not is_ours:
             self._accepted.put(stream)
 
+    def forget_stream(self, stream_id: int) -> None:
+        """Take a stream out of the table: both directions have ended.
+
+        Nobody accepts it any more, so that no more streams wait than a peer may have open.
+        """
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None:
+            self._accepted.discard(stream)
+
     def _fail(self, error: GridError) -> None:
         """End the connection and everything on it. Only the first error counts."""
         if self._error is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Generic, TypeVar
 
@@ -34,6 +35,11 @@ class Mailbox(Generic[T]):
         """Add `item` at the end."""
         self._items.append(item)
         self._changed.set()
+
+    def discard(self, item: T) -> None:
+        """Take `item` out again if nobody took it."""
+        with contextlib.suppress(ValueError):
+            self._items.remove(item)
 
     def close(self, error: GridError) -> None:
         """Drop what nobody took, and make every `get` raise `error` from now on."""

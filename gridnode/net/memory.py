@@ -270,10 +270,6 @@ class MemoryConnection(BaseConnection):
         self._opened_by_peer.add(stream_id)
         return self._make_stream(stream_id, is_ours=False)
 
-    def forget_stream(self, stream_id: int) -> None:
-        """Take a stream out of the table: both directions have ended."""
-        self._streams.pop(stream_id, None)
-
     def resume_streams(self) -> None:
         """Let every sender look again whether it may send."""
         for stream in list(self._streams.values()):

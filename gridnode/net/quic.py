@@ -12,7 +12,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
 from gridnode.errors import ConnectionClosed, PeerLost
-from gridnode.net.aioquic_private import RECEIVE_WINDOW_BYTES
+from gridnode.net.aioquic_private import RECEIVE_WINDOW_BYTES, RELAY_WINDOW_BYTES
 from gridnode.net.congestion import register
 from gridnode.net.endpoint import CONNECTION_ID_BYTES, Endpoint, RawHook
 from gridnode.net.framed_stream import CloseCode, FramedStream
@@ -152,6 +152,7 @@ class QuicTransport:
 def _configuration(
     identity: Identity, settings: QuicSettings, protocols: Sequence[str], *, is_client: bool
 ) -> QuicConfiguration:
+    window_bytes = RECEIVE_WINDOW_BYTES if ALPN in protocols else RELAY_WINDOW_BYTES
     return QuicConfiguration(
         alpn_protocols=list(protocols),
         certificate=identity.certificate,
@@ -159,9 +160,9 @@ def _configuration(
         connection_id_length=CONNECTION_ID_BYTES,
         idle_timeout=settings.idle_timeout_s,
         is_client=is_client,
-        max_data=RECEIVE_WINDOW_BYTES,
+        max_data=window_bytes,
         max_datagram_size=settings.datagram_bytes,
-        max_stream_data=RECEIVE_WINDOW_BYTES,
+        max_stream_data=window_bytes,
         private_key=identity.private_key,
         server_name=_SERVER_NAME,
         supported_versions=[QuicProtocolVersion.VERSION_1],

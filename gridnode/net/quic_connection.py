@@ -141,10 +141,6 @@ class QuicConnection(QuicDriver):
         """Call `stream.resume_sending` once half of what was written is acknowledged."""
         self._unacked.wait(stream)
 
-    def forget_stream(self, stream_id: int) -> None:
-        """Take a stream out of the table: both directions have ended."""
-        self._streams.pop(stream_id, None)
-
     def _make_stream(self, stream_id: int, *, is_ours: bool) -> QuicStream:
         stream = QuicStream(self, stream_id, peer=short(self.peer_id))
         self.adopt_stream(stream_id, stream, is_ours=is_ours)

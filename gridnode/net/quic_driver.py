@@ -38,6 +38,9 @@ ALPN = "gridnode/1"
 RELAY_ALPN = "gridnode-relay/1"
 """Of connections between a node and a relay: they carry no streams of the swarm."""
 
+MAX_RELAY_STREAMS = 1
+"""Streams that a node may have open to a relay: its registration. A relay opens none to a node."""
+
 # How long a connection that we closed answers late packets with the news (RFC 9000, 10.2.1).
 _LINGER_S = 1.0
 _MAX_FAREWELLS = 5
@@ -60,7 +63,7 @@ class QuicDriver(BaseConnection):
         super().__init__()
         self.quic = PeerQuic(
             configuration,
-            max_streams=settings.max_streams,
+            max_streams=_max_streams(configuration, settings),
             unread_bytes=lambda: self.unread_bytes,
             original_destination_connection_id=original_connection_id,
         )
@@ -352,3 +355,10 @@ class QuicDriver(BaseConnection):
             self._lingering.cancel()
             self._lingering = None
         self._carrier.forget(self)
+
+
+def _max_streams(configuration: QuicConfiguration, settings: QuicSettings) -> int:
+    """Return how many streams the peer may have open at once."""
+    if ALPN in (configuration.alpn_protocols or ()):
+        return settings.max_streams
+    return 0 if configuration.is_client else MAX_RELAY_STREAMS

@@ -10,10 +10,12 @@ from relay_clients import clients, relaying, run
 from waiting import until
 
 from gridnode.core.addresses import Address
-from gridnode.errors import PeerLost
+from gridnode.errors import NoCapacity, PeerLost
+from gridnode.net.aioquic_private import RELAY_WINDOW_BYTES
 from gridnode.net.carrier import PathKind
 from gridnode.net.identity import Identity
 from gridnode.net.quic import QuicTransport
+from gridnode.net.quic_driver import ALPN, RELAY_ALPN
 from gridnode.net.relay_limits import RelayLimits
 from gridnode.node.links import Links
 from gridnode.wire.frames import Frame
@@ -107,6 +109,32 @@ def test_a_relay_with_its_number_of_nodes_refuses_more_and_says_so() -> None:
             assert link.route is None
             assert "has its 1 nodes" in link.problem
             assert server.counters.refused_nodes >= 1
+
+    run(main)
+
+
+def test_a_connection_to_a_relay_has_room_for_a_registration_only() -> None:
+    async def main() -> None:
+        relay, node = (
+            QuicTransport(Identity.generate(), LOOPBACK, protocols=(protocol,), has_lanes=False)
+            for protocol in (RELAY_ALPN, ALPN)
+        )
+        try:
+            dialled = await node.dial_relay(relay.address, peer_id=None, timeout_s=5)
+            accepted = await relay.accept_relay_client()
+            assert dialled.quic._remote_max_data == RELAY_WINDOW_BYTES
+            stream = await dialled.open_stream()
+            with pytest.raises(NoCapacity):
+                await dialled.open_stream()
+            with pytest.raises(NoCapacity):
+                await accepted.open_stream()
+            await stream.send(Frame(0x10, {}, bytes(2 * RELAY_WINDOW_BYTES)))
+            received = await (await accepted.accept_stream()).receive()
+            assert received is not None
+            assert len(received.body) == 2 * RELAY_WINDOW_BYTES, "the window moves on"
+        finally:
+            await node.aclose()
+            await relay.aclose()
 
     run(main)
 

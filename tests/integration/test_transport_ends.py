@@ -81,6 +81,22 @@ def test_stream_reset_before_its_first_frame_is_never_seen(world: World) -> None
     run(main())
 
 
+def test_streams_that_were_reset_before_they_were_accepted_do_not_wait(world: World) -> None:
+    async def main() -> None:
+        async with pair(world) as (dialled, accepted):
+            for _ in range(5):
+                stream = await dialled.open_stream()
+                await stream.send(Frame(KIND, body=b"never read"))
+                await until(lambda: open_streams(accepted) == 1)
+                stream.reset()
+                await until(lambda: open_streams(dialled) == open_streams(accepted) == 0)
+            stream = await dialled.open_stream()
+            await stream.send(Frame(KIND, body=b"last"))
+            assert await (await accepted.accept_stream()).receive() == Frame(KIND, body=b"last")
+
+    run(main())
+
+
 def test_closing_tells_both_sides_who_did_it(world: World) -> None:
     async def main() -> None:
         async with stream_pair(world) as (near, far):

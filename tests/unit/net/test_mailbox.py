@@ -26,6 +26,19 @@ def test_items_come_in_order_and_cancelling_loses_none() -> None:
     asyncio.run(main())
 
 
+def test_what_is_discarded_is_not_taken() -> None:
+    async def main() -> None:
+        mailbox: Mailbox[int] = Mailbox()
+        for number in (1, 2):
+            mailbox.put(number)
+        mailbox.discard(1)
+        mailbox.discard(3)
+        assert await mailbox.get() == 2
+        assert len(mailbox) == 0
+
+    asyncio.run(main())
+
+
 def test_several_tasks_may_wait() -> None:
     async def main() -> None:
         mailbox: Mailbox[int] = Mailbox()
