@@ -9,6 +9,7 @@ import signal
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from gridnode.cli.descriptors import raise_descriptor_limit
 from gridnode.cli.showing import stderr
 from gridnode.cli.state_lock import state_lock
 from gridnode.control.relay_door import serve_relay_door
@@ -49,6 +50,7 @@ def run_relay(
     directory = state_dir or default_state_dir() / "relay"
     with state_lock(directory):
         apply_plan(LogPlan(level=log_level))
+        raise_descriptor_limit()
         asyncio.run(_run(listen, directory, limits, metrics=metrics, as_json=as_json))
 
 

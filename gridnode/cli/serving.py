@@ -14,6 +14,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.status import Status
 
+from gridnode.cli.descriptors import raise_descriptor_limit
 from gridnode.cli.ending import INTERRUPTED
 from gridnode.cli.first_key import make_first_key
 from gridnode.cli.json_lines import json_console
@@ -68,6 +69,7 @@ def serve(
     console = json_console() if config.present.log_format is LogFormat.JSON else stderr()
     with state_lock(config.present.state_dir), using(config.present.model):
         config.start_logging()
+        raise_descriptor_limit()
         config.warn_of_strange_variables()
         work = _serve(
             config,

@@ -28,7 +28,7 @@ from gridnode.errors import GridError, PeerLost, Unauthentic
 from gridnode.net.carrier import PathKind
 from gridnode.net.certificate import peer_id_of
 from gridnode.net.clock import now_s
-from gridnode.net.handshake_limit import HandshakeLimit
+from gridnode.net.guarded_listener import GuardedListener
 from gridnode.net.identity import Identity, verify_signature
 from gridnode.net.interfaces import has_address
 from gridnode.net.lane_stream import LaneProtocol, LaneStream
@@ -92,18 +92,13 @@ class Lanes:
         self._avoided_until: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         self._open: set[LaneProtocol] = set()
         self._greetings: set[asyncio.Task[None]] = set()
-        self._limit = HandshakeLimit(
-            per_s=settings.handshakes_per_s,
-            per_address_per_s=settings.handshakes_per_address_per_s,
-            now=now_s(),
-        )
         self._client = client_context()
         self._checking: asyncio.TimerHandle | None = None
         # From where QUIC sends, too: the peer drops lanes that come from elsewhere.
         self._source = None if ipaddress.ip_address(host).is_unspecified else (host, 0)
-        self._socket = listener
+        self._listener = GuardedListener(listener, settings) if listener else None
         self._serving = (
-            asyncio.get_running_loop().create_task(self._serve(self._socket)) if self._socket else None
+            asyncio.get_running_loop().create_task(self._serve(self._listener)) if self._listener else None
         )
 
     async def open(self, connection: QuicConnection) -> LaneStream | None:
@@ -130,8 +125,8 @@ class Lanes:
         for protocol in list(self._open):
             protocol.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._socket is not None:
-            self._socket.close()
+        if self._listener is not None:
+            self._listener.close()
 
     # --- dialling ---
 
@@ -159,10 +154,10 @@ class Lanes:
 
     # --- listening ---
 
-    async def _serve(self, sock: socket.socket) -> None:
+    async def _serve(self, listener: GuardedListener) -> None:
         context = server_context(self._identity)
         server = await asyncio.get_running_loop().create_server(
-            self._accept, sock=sock, ssl=context, ssl_handshake_timeout=GREETING_TIMEOUT_S
+            self._accept, sock=listener, ssl=context, ssl_handshake_timeout=GREETING_TIMEOUT_S
         )
         async with server:
             await server.serve_forever()
@@ -171,8 +166,7 @@ class Lanes:
         return LaneProtocol(on_made=self._made, on_lost=self._forget)
 
     def _made(self, protocol: LaneProtocol) -> None:
-        host = protocol.transport.get_extra_info("peername")[0]
-        if len(self._open) >= MAX_LANES or not self._limit.allows(host, now=now_s()):
+        if len(self._open) >= MAX_LANES:
             protocol.transport.abort()
             return
         self._open.add(protocol)
@@ -181,6 +175,7 @@ class Lanes:
         task.add_done_callback(self._greetings.discard)
 
     async def _greet(self, protocol: LaneProtocol) -> None:
+        assert self._listener is not None
         try:
             async with asyncio.timeout(GREETING_TIMEOUT_S):
                 nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -188,6 +183,7 @@ class Lanes:
                 peer_id = PeerId(await protocol.read_greeting(PEER_ID_BYTES))
                 signature = await protocol.read_greeting(_SIGNATURE_BYTES)
                 connection = self._check(peer_id, signature, nonce)
+                self._listener.vouch(protocol.transport)
                 protocol.transport.write(_ACCEPTED)
                 await protocol.wait_data()  # a stream is known here once a frame was sent
             self._begin(protocol, connection, is_ours=False)

@@ -57,6 +57,7 @@ class RelayService:
             identity,
             self._transport.endpoint,
             Address(listen.host, self._transport.address.port),
+            settings,
             limits,
             self.server.counters,
         )

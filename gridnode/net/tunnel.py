@@ -23,9 +23,11 @@ from gridnode.core.relays import tunnel_address
 from gridnode.errors import PeerLost, ProtocolError
 from gridnode.net.carrier import PathKind
 from gridnode.net.endpoint import Endpoint
+from gridnode.net.guarded_listener import GuardedListener
 from gridnode.net.handshake_limit import network_of
 from gridnode.net.identity import Identity
 from gridnode.net.lane_tls import client_context, server_context
+from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.relay_counters import RelayCounters
 from gridnode.net.relay_limits import RelayLimits
 from gridnode.net.udp import Datagram
@@ -152,6 +154,7 @@ class TunnelServer:
 
     Args:
         bind: Where to listen on TCP.
+        settings: How many strangers may come.
         counters: Count what is refused and dropped here.
     """
 
@@ -160,6 +163,7 @@ class TunnelServer:
         identity: Identity,
         endpoint: Endpoint,
         bind: Address,
+        settings: QuicSettings,
         limits: RelayLimits,
         counters: RelayCounters,
     ) -> None:
@@ -168,20 +172,21 @@ class TunnelServer:
         self._limits = limits
         self._counters = counters
         self._per_network: Counter[str] = Counter()
-        self._socket = _listen(bind)
+        listener = _listen(bind)
+        self._listener = GuardedListener(listener, settings) if listener else None
 
     @property
     def is_listening(self) -> bool:
         """Whether it has the port; without, the relay works by UDP alone."""
-        return self._socket is not None
+        return self._listener is not None
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        if self._socket is None:
+        if self._listener is None:
             return
         async with serve(
             self._serve,
-            sock=self._socket,
+            sock=self._listener,
             ssl=server_context(self._identity),
             compression=None,
             max_queue=_MAX_QUEUED_MESSAGES,
@@ -192,12 +197,14 @@ class TunnelServer:
             await server.serve_forever()
 
     async def _serve(self, websocket: ServerConnection) -> None:
+        assert self._listener is not None
         network = network_of(websocket.remote_address[0])
         request = websocket.request
         if request is None or request.path != PATH or self._is_full(network):
             await websocket.close(1008)
             return
         self._per_network[network] += 1
+        self._listener.vouch(websocket.transport)
         try:
             await Tunnel(websocket, self._endpoint, counters=self._counters).run()
         finally:

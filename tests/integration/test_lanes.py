@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ from waiting import until
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PEER_ID_BYTES
 from gridnode.errors import PeerLost
-from gridnode.net import lanes
+from gridnode.net import guarded_listener, lanes
 from gridnode.net.carrier import PathKind
 from gridnode.net.identity import Identity
 from gridnode.net.lane_stream import LaneStream
@@ -226,3 +227,38 @@ def test_addresses_beyond_the_local_network_have_no_lanes() -> None:
     assert lanes._is_local(Address("192.168.1.7", 1))
     assert lanes._is_local(Address("fe80::1%eth0", 1))
     assert not lanes._is_local(Address("8.8.8.8", 1))
+
+
+def test_silent_strangers_hold_few_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say nothing after TCP, not even the hello of TLS."""
+    monkeypatch.setattr(guarded_listener, "MAX_STRANGERS", 3)
+
+    async def main() -> None:
+        async with node() as far:
+            listener = far._lanes._listener
+            assert listener is not None
+            silent = [socket.create_connection(far.address) for _ in range(10)]
+            for sock in silent[3:]:
+                sock.setblocking(False)
+                with contextlib.suppress(ConnectionResetError):
+                    assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
+            assert listener.strangers == 3
+            for sock in silent:
+                sock.close()
+            await until(lambda: listener.strangers == 0)
+
+    run(main())
+
+
+def test_a_lane_does_not_count_as_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded_listener, "MAX_STRANGERS", 1)
+
+    async def main() -> None:
+        async with pair() as (dialled, accepted):
+            for _ in range(3):
+                lane = await dialled.open_lane()
+                assert isinstance(lane, LaneStream)
+                await lane.send(HELLO)
+                assert await (await accepted.accept_stream()).receive() == HELLO
+
+    run(main())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ssl
+
 import pytest
 from relay_clients import clients, relaying, run
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from gridnode.core.addresses import Address
 from gridnode.net.carrier import PathKind
 from gridnode.net.lane_tls import client_context
 from gridnode.net.relay_limits import RelayLimits
@@ -80,5 +85,47 @@ def test_where_udp_is_blocked_packets_go_through_a_websocket(monkeypatch: pytest
             assert counters.udp_bytes > len(data)
             assert 0 < counters.websocket_bytes < len(data), "answers only"
         assert counters.nodes == 0
+
+    run(main)
+
+
+def test_silent_strangers_hold_few_descriptors_of_a_relay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all of them before TLS: some say what they want, or nothing, after it."""
+    monkeypatch.setattr("gridnode.net.guarded_listener.MAX_STRANGERS", 3)
+
+    async def is_dropped(address: Address, context: ssl.SSLContext | None) -> bool:
+        try:
+            reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
+        except ConnectionResetError:
+            return True
+        opened.append(writer)
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            async with asyncio.timeout(0.2):
+                await reader.read()
+        return reader.at_eof() or reader.exception() is not None
+
+    async def main() -> None:
+        async with relaying() as (_, address):
+            contexts = [None, client_context(), client_context(), None, client_context()]
+            assert [await is_dropped(address, context) for context in contexts] == [False] * 3 + [True] * 2
+            for writer in opened:
+                writer.transport.abort()
+
+    opened: list[asyncio.StreamWriter] = []
+    run(main)
+
+
+def test_a_websocket_of_a_node_does_not_count_as_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gridnode.net.guarded_listener.MAX_STRANGERS", 1)
+
+    async def main() -> None:
+        async with relaying() as (_, address):
+            opened = [
+                await connect(f"wss://{address}/relay", ssl=client_context(), compression=None, proxy=None)
+                for _ in range(3)
+            ]
+            for websocket in opened:
+                await (await websocket.ping())
+                await websocket.close()
 
     run(main)
