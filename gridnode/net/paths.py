@@ -3,7 +3,7 @@
 The first packets go over all relays that the peer may be behind. Probes find out what else works, and
 packets take the best of it: direct before punched before relayed. While data flows, the present way is probed
 twice a second; when an answer is late, packets go by the relays too until one comes, or another way
-takes over.
+takes over. If none does and nobody is connected to the peer any more, it is left alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DOUBT_INTERVAL_S = 0.25
 """Between probes of all ways, while the one in use is in doubt."""
 
 GIVE_UP_S = 3.0
-"""Of doubt after which another way takes over."""
+"""Of doubt after which another way takes over, or the peer is left alone."""
 
 MIN_GAIN_S = 0.005
 """By which a way of the same kind must be faster to be chosen."""
@@ -211,6 +211,21 @@ class PeerPaths:
         for path in self._paths.values():
             if path.is_relayed or path is self.active or path.proved_at is not None:
                 self._planned.append((now, path.route, None))
+
+    def is_hopeless(self, *, now: float) -> bool:
+        """Return whether no way has answered for so long that another one would have taken over."""
+        return self._doubt_since is not None and now - self._doubt_since >= GIVE_UP_S
+
+    def rest(self) -> None:
+        """Stop all probes, and forget all ways but relays: the next data goes over these, as the first."""
+        self._stop_doubting()
+        self._planned.clear()
+        self._has_sent = False
+        self.active = None
+        for path in self.paths():
+            path.proved_at = None
+            if not path.is_relayed:
+                del self._paths[path.route]
 
     def next_deadline(self) -> float | None:
         """Return when to call `handle_timer`, or None if there is nothing to wait for."""

@@ -271,6 +271,8 @@ class VirtualPeer:
         active, was_in_doubt = self.paths.active, self.paths.is_in_doubt
         for sending in work():
             self._send_probe(sending)
+        if self.paths.is_hopeless(now=now_s()) and not self._endpoint.connections_to(self.address):
+            self.paths.rest()  # nobody waits for an answer that may never come
         if self.paths.active is not active:
             self._changed()
         elif self.paths.is_in_doubt and not was_in_doubt:

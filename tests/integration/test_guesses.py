@@ -14,13 +14,14 @@ from nodes import LOOPBACK
 from waiting import until
 
 from gridnode.core.addresses import Address
-from gridnode.errors import GridError
+from gridnode.errors import GridError, PeerLost
 from gridnode.net.carrier import PathKind
+from gridnode.net.clock import now_s
 from gridnode.net.guess_sockets import GUESS_SOCKETS
 from gridnode.net.identity import Identity
 from gridnode.net.path_router import PathRouter
 from gridnode.net.quic import QuicTransport
-from gridnode.net.virtual_peer import VirtualPeer
+from gridnode.net.virtual_peer import DirectRoute, VirtualPeer
 from gridnode.node.path_talk import PathTalk
 from gridnode.node.port_guessing import PortGuessing
 from gridnode.wire.frames import Frame
@@ -40,7 +41,8 @@ class Side:
     """A node with one peer that it knows no way to."""
 
     def __init__(self) -> None:
-        self.transport = QuicTransport(Identity.generate(), LOOPBACK)
+        self.identity = Identity.generate()
+        self.transport = QuicTransport(self.identity, LOOPBACK)
         # Routers are everywhere but on loopback: addresses are said to be changed, so that ways are punched.
         self.router = PathRouter(self.transport.endpoint, self.transport.peer_id, is_translated=lambda: True)
 
@@ -165,6 +167,40 @@ def test_a_better_way_closes_the_socket_that_was_found() -> None:
             peer.punch([tuple(guessing.address)])
             await until(lambda: peer.kind is PathKind.DIRECT)
             await until(lambda: udp_ports() == before)
+
+    run(main)
+
+
+def test_a_peer_that_died_is_left_alone_once_its_connection_ended_and_is_reached_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gridnode.net.paths.GIVE_UP_S", 0.3)
+
+    async def main() -> None:
+        async with two_sides() as (guessed, guessing):
+            before = udp_ports()
+            peer = guessed.peer(guessing)
+            peer.expect_guesses(tuple(guessing.address), hops=None)
+            [port, *_] = udp_ports() - before
+            guessing.peer(guessed).guess(tuple(guessed.address), [port])
+            await until(lambda: peer.paths.has_direct)
+            await guessing.transport.dial(
+                guessing.peer(guessed).address, peer_id=guessed.transport.peer_id, timeout_s=5
+            )
+            connection = await guessed.transport.accept()
+            guessing.transport.endpoint.vanish()
+            peer.doubt()
+            await until(lambda: peer.paths.is_hopeless(now=now_s()))
+            assert port in udp_ports(), "the connection waits for its peer"
+            connection.abandon(PeerLost("the peer was silent for too long"))
+            await until(lambda: port not in udp_ports())
+            assert not peer.paths.is_in_doubt
+
+            back = QuicTransport(guessing.identity, LOOPBACK)
+            peer.paths.add(DirectRoute(tuple(back.address)), PathKind.PUNCHED)
+            again = await guessed.transport.dial(peer.address, peer_id=back.peer_id, timeout_s=5)
+            await again.ping()
+            await back.aclose()
 
     run(main)
 

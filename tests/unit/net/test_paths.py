@@ -210,6 +210,27 @@ def test_without_any_other_way_packets_keep_trying_the_one_there_is() -> None:
     assert not any(side.is_in_doubt for side in world.sides)
 
 
+def test_a_peer_that_is_left_alone_costs_nothing_and_is_met_again_over_the_relay() -> None:
+    world = punched()
+    world.is_through = lambda side, sending: False
+    world.run(PROBE_INTERVAL_S + MIN_PATIENCE_S + 0.1, data=True)
+    assert not any(side.is_hopeless(now=world.now) for side in world.sides)
+    world.run(GIVE_UP_S)
+    assert all(side.is_hopeless(now=world.now) for side in world.sides)
+    for side in world.sides:
+        side.rest()
+        assert not side.is_in_doubt
+        assert side.next_deadline() is None
+    sent = len(world.sent)
+    world.run(100.0)
+    assert len(world.sent) == sent
+    world.is_through = lambda side, sending: True
+    assert all(side.routes() == [RELAY] for side in world.sides)
+    world.punch(HOME)
+    world.run(1.0, data=True)
+    assert world.active() == [HOME, HOME]
+
+
 def test_a_relay_that_dies_hands_over_to_the_other_one() -> None:
     world = World(**{RELAY: 0.02, SECOND: 0.03})
     world.introduce(RELAY, SECOND)
