@@ -61,6 +61,8 @@ _MAX_ANCILLARY_BYTES = 128
 _MAX_ERRORS = 16
 _PORTS = range(1, 65536)
 _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH})
+# What says that an interface, or a size, cannot be split by the kernel.
+_UNSPLITTABLE = frozenset({errno.EIO, errno.EINVAL})
 # What may be the answer to an earlier datagram, perhaps to somebody else.
 _LATE_ANSWERS = _UNREACHABLE | {errno.EMSGSIZE}
 # linux/errqueue.h, struct sock_extended_err: number, origin, type, code, padding, information, data.
@@ -216,7 +218,12 @@ class DatagramSocket:
         return self._send_all(datagrams)
 
     def send_near(self, data: bytes, destination: SocketAddress, *, hops: int) -> None:
-        """Send one datagram that passes at most `hops` routers. It may get lost, like every datagram."""
+        """Send one datagram that passes at most `hops` routers. It may get lost, like every datagram.
+
+        It never waits for the kernel's buffer: what was kept would pass as many routers as there are.
+        """
+        if self._waiting:
+            return
         is_ipv6 = self._sock.family == socket.AF_INET6 and not destination[0].startswith("::ffff:")
         option = (
             (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if is_ipv6 else (socket.IPPROTO_IP, socket.IP_TTL)
@@ -226,6 +233,7 @@ class DatagramSocket:
         try:
             self._send_all([(data, destination)])
         finally:
+            self._waiting.clear()
             self._sock.setsockopt(*option, usual)
 
     def _send_all(self, datagrams: list[Datagram]) -> OSError | None:
@@ -251,8 +259,8 @@ class DatagramSocket:
                     if not is_second_try:
                         is_second_try = True  # this one was not sent
                         continue
-                elif end - start > 1:
-                    # Some interfaces and sizes cannot be split by the kernel: EIO, EINVAL. Never again, then.
+                elif exc.errno in _UNSPLITTABLE and end - start > 1:
+                    # Never again, then. Other errors pass: the network may be gone for a moment.
                     logger.info("sending without segmentation offload from now on: %s", exc)
                     self._has_gso = False
                     continue

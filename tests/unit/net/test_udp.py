@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
+from waiting import until
 
 from gridnode.core.addresses import Address
 from gridnode.errors import BadInput
@@ -109,6 +113,73 @@ def test_refused_segmentation_falls_back_to_single_datagrams() -> None:
         assert writer.send([(bytes(100), destination)] * 3) is None
         async with asyncio.timeout(5):
             await done.wait()
+        reader.close()
+        writer.close()
+
+    asyncio.run(main())
+
+
+class FailingSocket(socket.socket):
+    """A UDP socket on loopback whose sends fail with the error number in `failure`, if there is one."""
+
+    failure: int | None = None
+
+    def __init__(self) -> None:
+        sock = bind_udp(Address("127.0.0.1", 0))
+        super().__init__(sock.family, sock.type, fileno=sock.detach())
+
+    def sendmsg(self, *arguments: Any) -> int:
+        self._fail()
+        return super().sendmsg(*arguments)
+
+    def sendto(self, *arguments: Any) -> int:
+        self._fail()
+        return super().sendto(*arguments)
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise OSError(self.failure, os.strerror(self.failure))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="segmentation offload is Linux's")
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.ENETDOWN, errno.EPERM, errno.ENOBUFS])
+def test_a_moment_without_a_network_does_not_end_segmentation(number: int) -> None:
+    async def main() -> None:
+        sock = FailingSocket()
+        writer = DatagramSocket(sock, on_datagram=lambda *_: None, on_batch=lambda: None)
+        had_gso = writer._has_gso
+        sock.failure = number
+        failure = writer.send([(bytes(100), tuple(writer.address))] * 3)
+        assert failure is not None
+        assert failure.errno == number
+        assert writer._has_gso == had_gso
+        writer.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_a_datagram_for_near_routers_never_waits_and_takes_no_place_of_others(waiting: int) -> None:
+    async def main() -> None:
+        received: list[bytes] = []
+        sock = FailingSocket()
+        reader = DatagramSocket(
+            bind_udp(Address("127.0.0.1", 0)),
+            on_datagram=lambda data, _: received.append(data),
+            on_batch=lambda: None,
+        )
+        writer = DatagramSocket(sock, on_datagram=lambda *_: None, on_batch=lambda: None)
+        sent = [(b"data %d" % number, tuple(reader.address)) for number in range(waiting)]
+        sock.failure = errno.EAGAIN
+        writer.send(sent)
+        writer.send_near(b"probe", tuple(reader.address), hops=4)
+        sock.failure = None
+        if not waiting:
+            writer.send_near(b"next probe", tuple(reader.address), hops=4)
+        await until(lambda: not writer._waiting)
+        writer.send([(b"last", tuple(reader.address))])
+        await until(lambda: b"last" in received)
+        assert received == [*(data for data, _ in sent), *([] if waiting else [b"next probe"]), b"last"]
         reader.close()
         writer.close()
 
