@@ -93,8 +93,9 @@ class QuicConnection(QuicDriver):
         if self._error is not None:
             return
         if (carrier := self._carrier.carrier(self.current_destination)) is not None:
-            carrier.doubt()  # there are other ways to try
-            return
+            carrier.doubt()
+            if not patience_s:
+                return  # there are other ways to try
 
         def give_up() -> None:
             self.close(PeerLost(f"nobody answers at {self._current_address()} (any more)"))

@@ -8,11 +8,15 @@ import sys
 
 import pytest
 from quic_nodes import TIMEOUT_S, node, run
+from waiting import until
 
 from gridnode.core.addresses import Address
 from gridnode.errors import PeerLost
+from gridnode.net.carrier import PathKind
+from gridnode.net.path_router import PathRouter
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.net.udp import bind_udp
+from gridnode.net.virtual_peer import DirectRoute
 from gridnode.wire.frames import Frame
 
 
@@ -66,6 +70,30 @@ def test_a_forged_hint_does_not_end_a_connection_that_answers() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await dialled.wait_closed()
+
+    run(main())
+
+
+def test_a_connection_that_a_restarted_peer_forgot_ends_although_the_way_to_the_peer_works() -> None:
+    async def main() -> None:
+        patient = QuicSettings(busy_silence_limit_s=1000.0, idle_timeout_s=1000.0)
+        async with node(settings=patient) as near, node(settings=patient) as far:
+            here, there = PathRouter(near.endpoint, near.peer_id), PathRouter(far.endpoint, far.peer_id)
+            ours, theirs = here.peer(far.peer_id), there.peer(near.peer_id)
+            ours.paths.add(DirectRoute(tuple(far.address)), PathKind.DIRECT)
+            old = await near.dial(ours.address, peer_id=far.peer_id, timeout_s=TIMEOUT_S)
+            (await far.accept()).abandon(PeerLost("another process began here"))
+            theirs.accept_offer(ours.paths.secret, [])
+            ours.accept_offer(theirs.paths.secret, [])
+            ours.punch([tuple(far.address)])
+            await until(lambda: ours.paths.has_direct)
+            new = await near.dial(ours.address, peer_id=far.peer_id, timeout_s=TIMEOUT_S)
+            for connection in (old, new):
+                connection.suspect(patience_s=0.5)
+            await until(lambda: old.is_closed)
+            await new.ping()
+            here.close()
+            there.close()
 
     run(main())
 
