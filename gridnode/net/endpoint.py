@@ -19,7 +19,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from gridnode.core.addresses import Address
 from gridnode.core.ids import PeerId
 from gridnode.core.relays import is_peer_address, is_virtual
-from gridnode.errors import ConnectionClosed, GridError, ProtocolError
+from gridnode.errors import ConnectionClosed, GridError, PeerLost, ProtocolError
 from gridnode.net.carrier import Carrier
 from gridnode.net.clock import now_s
 from gridnode.net.framed_stream import FramedStream
@@ -75,6 +75,7 @@ class Endpoint:
             now=now_s(),
         )
         self._connections: dict[QuicConnection, set[bytes]] = {}
+        self._handshakes: dict[QuicConnection, None] = {}  # of peers that dial us, the oldest first
         self._by_id: dict[bytes, QuicConnection] = {}
         self._touched: dict[QuicConnection, None] = {}
         self._socket = DatagramSocket(
@@ -230,6 +231,7 @@ class Endpoint:
         """Take everything of `connection` out of the tables."""
         for connection_id in self._connections.pop(connection, ()):
             del self._by_id[connection_id]
+        self._handshakes.pop(connection, None)
         self._touched.pop(connection, None)
 
     # --- receiving ---
@@ -286,7 +288,7 @@ class Endpoint:
             and data[1:5] == _VERSION
             and len(connection_id) >= CONNECTION_ID_BYTES
             and len(data) >= SMALLEST_MAX_DATAGRAM_SIZE
-            and len(self._connections) < self._settings.max_connections
+            and (len(self._connections) < self._settings.max_connections or bool(self._handshakes))
         )
 
     def _begin(self, original_connection_id: bytes, data: bytes, source: SocketAddress) -> None:
@@ -294,13 +296,30 @@ class Endpoint:
             self,
             self._server,
             self._settings,
-            on_established=self._on_connection,
+            on_established=self._shook_hands,
             original_connection_id=original_connection_id,
         )
         self._add(connection, original_connection_id, connection.quic.host_cid)
+        self._handshakes[connection] = None
         self._deliver(connection, data, source)
         if not connection.quic.has_started:
             self.forget(connection)
+        self._limit_handshakes()
+
+    def _shook_hands(self, connection: QuicConnection) -> None:
+        del self._handshakes[connection]
+        self._on_connection(connection)
+
+    def _limit_handshakes(self) -> None:
+        """Drop the oldest handshakes without a word: who began them may be somebody else than it says."""
+        settings = self._settings
+        while self._handshakes and (
+            len(self._handshakes) > settings.max_handshakes
+            or len(self._connections) > settings.max_connections
+        ):
+            oldest = next(iter(self._handshakes))
+            oldest.abandon(PeerLost(f"{oldest.address} did not complete its handshake before others came"))
+            oldest.forget()  # also one that has failed, and only says so to late packets
 
     def _add(self, connection: QuicConnection, *connection_ids: bytes) -> None:
         self._connections[connection] = set()

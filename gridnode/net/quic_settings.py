@@ -44,6 +44,10 @@ class QuicSettings:
     max_connections: int = 256
     """Connections at once, both ways. Each costs about 100 kB of Python objects."""
 
+    max_handshakes: int = 128
+    """Handshakes of peers that dial us, at once; the oldest makes room for more, since forged ones never end.
+    More than come in one burst: a peer has half a second for its own at least."""
+
     max_streams: int = 128
     """Streams that a peer may have open at once; each of them makes every packet a little slower."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import os
 import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from waiting import until
 from gridnode.core.addresses import Address
 from gridnode.errors import PeerLost, ProtocolError
 from gridnode.net.clock import now_s
+from gridnode.net.quic import QuicTransport
 from gridnode.net.quic_driver import ALPN
 from gridnode.net.quic_settings import QuicSettings
 from gridnode.wire.frames import Frame
@@ -171,6 +173,57 @@ def test_connections_above_the_limit_get_no_answer() -> None:
     run(main())
 
 
+@contextlib.contextmanager
+def unfinished_handshakes(server: QuicTransport) -> Iterator[Callable[[], None]]:
+    """Yield what begins a handshake that never ends, as a forged packet does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+
+        def begin() -> None:
+            quic = SansIoConnection(
+                configuration=QuicConfiguration(alpn_protocols=[ALPN], verify_mode=ssl.CERT_NONE)
+            )
+            quic.connect(tuple(server.address), now=now_s())
+            for data, destination in quic.datagrams_to_send(now=now_s()):
+                sock.sendto(data, destination)
+
+        yield begin
+
+
+def test_handshakes_that_never_end_keep_nobody_out() -> None:
+    async def main() -> None:
+        settings = QuicSettings(max_connections=8, max_handshakes=4)
+        async with node(settings=settings) as server, node() as client:
+            first = await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            with unfinished_handshakes(server) as begin:
+                for _ in range(12):
+                    newest = server.endpoint.connections[-1]
+                    begin()
+                    await until(lambda newest=newest: server.endpoint.connections[-1] is not newest)
+                    assert len(server.endpoint.connections) <= 1 + 4
+            await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)
+            assert not first.is_closed
+
+    run(main())
+
+
+def test_a_full_table_makes_room_by_its_oldest_handshake_and_never_by_a_connection() -> None:
+    async def main() -> None:
+        async with node(settings=QuicSettings(max_connections=3)) as server, node() as client:
+            dialled = [await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S)]
+            with unfinished_handshakes(server) as begin:
+                for _ in range(2):
+                    begin()
+                await until(lambda: len(server.endpoint.connections) == 3)
+                for _ in range(2):
+                    dialled.append(await client.dial(server.address, peer_id=None, timeout_s=TIMEOUT_S))
+            assert len(server.endpoint.connections) == 3
+            with pytest.raises(PeerLost, match="nobody answered"):
+                await client.dial(server.address, peer_id=None, timeout_s=0.3)
+            assert not any(connection.is_closed for connection in dialled)
+
+    run(main())
+
+
 def test_handshakes_above_the_rate_get_no_answer() -> None:
     async def main() -> None:
         settings = QuicSettings(handshakes_per_address_per_s=0.5)
@@ -198,13 +251,8 @@ def test_connections_that_nobody_accepts_are_refused_as_busy() -> None:
 def test_handshake_that_never_ends_is_given_up() -> None:
     async def main() -> None:
         async with node(settings=QuicSettings(handshake_timeout_s=0.1)) as server:
-            quic = SansIoConnection(
-                configuration=QuicConfiguration(alpn_protocols=[ALPN], verify_mode=ssl.CERT_NONE)
-            )
-            quic.connect(tuple(server.address), now=now_s())
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                for data, destination in quic.datagrams_to_send(now=now_s()):
-                    sock.sendto(data, destination)
+            with unfinished_handshakes(server) as begin:
+                begin()
                 await until(lambda: len(server.endpoint.connections) == 1)
                 await until(lambda: server.endpoint.connections[0].is_closed)
             await until(lambda: server.endpoint.connections == ())
