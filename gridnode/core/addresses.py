@@ -26,8 +26,17 @@ def check_address(address: Address) -> None:
         ValueError: `address` is not an IP address with a port.
     """
     ipaddress.ip_address(address.host)
-    if not 0 < address.port < 2**16:
-        raise ValueError(f"port {address.port} is not in 1..65535")
+    check_port(address.port)
+
+
+def check_port(port: int) -> None:
+    """Accept a port that a socket can send to; asked for another one, it raises what nobody expects.
+
+    Raises:
+        ValueError: `port` is not in 1..65535.
+    """
+    if not 0 < port < 2**16:
+        raise ValueError(f"port {port} is not in 1..65535")
 
 
 def is_loopback(address: Address) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gridnode.core.addresses import Address
+from gridnode.core.addresses import Address, check_address, check_port
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.core.models import QuantFormat
 from gridnode.core.relays import HOME_RELAYS, MAX_HOST_CHARACTERS, Relay
@@ -27,6 +27,10 @@ MAX_ADAPTERS = 8
 MAX_ADAPTER_CHARACTERS = 96
 # Ten minutes per block or round trip is no speed but a mistake.
 MAX_STEP_S = 600.0
+# A nanosecond: no computer is as fast, and the tokens per second of a shorter time may be infinite.
+MIN_STEP_S = 1e-9
+# What every number format keeps exactly: those of JSON and of a database too.
+MAX_COUNT = 2**53
 # A node serves some hundred sessions; more steps at once are a mistake.
 MAX_QUEUED_STEPS = 1e6
 
@@ -90,10 +94,12 @@ class Serving:
     def __post_init__(self) -> None:
         if not 0 < self.num_blocks <= MAX_BLOCKS or self.span.end > self.num_blocks:
             raise ValueError(f"span {self.span} announced of {self.num_blocks} blocks")
-        if min(self.max_session_tokens, self.free_cache_tokens, self.total_cache_tokens) < 0:
-            raise ValueError("negative number of tokens announced")
-        if self.open_sessions < 0:
-            raise ValueError("negative number of sessions announced")
+        tokens = (self.max_session_tokens, self.free_cache_tokens, self.total_cache_tokens)
+        if not all(0 <= count <= MAX_COUNT for count in (*tokens, self.open_sessions)):
+            raise ValueError(
+                f"a number of tokens or sessions outside 0..{MAX_COUNT} announced: "
+                f"{tokens}, {self.open_sessions}"
+            )
         if not 0.0 <= self.queued_steps <= MAX_QUEUED_STEPS:
             raise ValueError(f"queued_steps must be in 0..{MAX_QUEUED_STEPS:g}, got {self.queued_steps}")
         longest = max(map(len, self.adapters), default=0)
@@ -102,8 +108,10 @@ class Serving:
                 f"{len(self.adapters)} adapters announced, at most {MAX_ADAPTERS} with short names"
             )
         # Also refuses NaN, which would make every comparison of routes false.
-        if not 0.0 < self.decode_block_s <= MAX_STEP_S:
-            raise ValueError(f"decode_block_s must be in 0..{MAX_STEP_S:g}, got {self.decode_block_s}")
+        if not MIN_STEP_S <= self.decode_block_s <= MAX_STEP_S:
+            raise ValueError(
+                f"decode_block_s must be in {MIN_STEP_S:g}..{MAX_STEP_S:g}, got {self.decode_block_s}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,14 +164,22 @@ class Announcement:
             )
         if len(self.addresses) > MAX_ADDRESSES:
             raise ValueError(f"{len(self.addresses)} addresses announced, at most {MAX_ADDRESSES}")
+        for address in self.addresses:
+            check_address(address)
         if len(self.rtts) > MAX_ANNOUNCED_RTTS:
             raise ValueError(f"{len(self.rtts)} round-trip times announced, at most {MAX_ANNOUNCED_RTTS}")
-        if len(self.relays) > HOME_RELAYS:
-            raise ValueError(f"{len(self.relays)} relays announced, at most {HOME_RELAYS}")
-        if not all(relay.peer_id and len(relay.host) <= MAX_HOST_CHARACTERS for relay in self.relays):
-            raise ValueError("a relay without an id announced, or with a host that is too long")
+        _check_relays(self.relays)
         if not all(0.0 <= rtt_s <= MAX_STEP_S for _, rtt_s in self.rtts):
             raise ValueError(f"a round-trip time outside 0..{MAX_STEP_S:g} s announced")
+
+
+def _check_relays(relays: tuple[Relay, ...]) -> None:
+    if len(relays) > HOME_RELAYS:
+        raise ValueError(f"{len(relays)} relays announced, at most {HOME_RELAYS}")
+    if not all(relay.peer_id and len(relay.host) <= MAX_HOST_CHARACTERS for relay in relays):
+        raise ValueError("a relay without an id announced, or with a host that is too long")
+    for relay in relays:
+        check_port(relay.port)
 
 
 def is_from_the_future(announcement: Announcement, *, wall_s: float) -> bool:

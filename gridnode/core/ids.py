@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import re
 from dataclasses import dataclass
 from typing import NewType
 
@@ -17,6 +18,8 @@ PeerId = NewType("PeerId", bytes)
 
 SessionId = NewType("SessionId", bytes)
 """16 random bytes that the client of a session chose."""
+
+_MANIFEST = re.compile(r"[0-9a-f]{64}")
 
 
 @functools.lru_cache(maxsize=8192)
@@ -54,6 +57,11 @@ class ModelId:
 
     manifest: str
     """Manifest hash: 64 hexadecimal characters, see `gridnode.engine.manifest`."""
+
+    def __post_init__(self) -> None:
+        # Peers say it, and directories are named after it.
+        if not _MANIFEST.fullmatch(self.manifest):
+            raise ValueError(f"not a manifest hash of 64 hexadecimal characters: {self.manifest[:80]!r}")
 
     def __str__(self) -> str:
         return f"{self.name}@{self.manifest[:12]}"

@@ -16,10 +16,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
 
-from gridnode.core.addresses import Address
+from gridnode.core.addresses import Address, check_address
 from gridnode.core.ids import PeerId
 from gridnode.core.relays import is_peer_address, is_virtual
-from gridnode.errors import ConnectionClosed, GridError, PeerLost, ProtocolError
+from gridnode.errors import BadInput, ConnectionClosed, GridError, PeerLost, ProtocolError
 from gridnode.net.carrier import Carrier
 from gridnode.net.clock import now_s
 from gridnode.net.framed_stream import FramedStream
@@ -129,7 +129,13 @@ class Endpoint:
         Raises:
             BadInput: the socket cannot reach it.
         """
-        return tuple(address) if is_virtual(address.host) else self._socket.to_socket_address(address)
+        if not is_virtual(address.host):
+            return self._socket.to_socket_address(address)
+        try:
+            check_address(address)  # peers say it
+        except ValueError as exc:
+            raise BadInput(f"{address} is no address of a peer: {exc}") from None
+        return tuple(address)
 
     def send_raw(self, data: bytes, destination: SocketAddress, *, hops: int | None = None) -> None:
         """Send a packet that is not QUIC. It may get lost, like every datagram.

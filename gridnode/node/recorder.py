@@ -107,7 +107,7 @@ class Recorder:
         self._most_sessions, self._most_cache_use = 0, 0.0
         try:
             await self._history.add(activities=activities, samples=samples, work=work)
-        except (sqlite3.Error, OSError) as exc:
+        except (sqlite3.Error, OSError, OverflowError) as exc:
             logger.warning("the history cannot be written: %s", exc)
         if activities or work:
             self._on_written()

@@ -69,6 +69,18 @@ def test_unreachable_address_is_noticed_at_once() -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    "address", [Address("fd9c:3a7e:51d4::1", 2**40), Address("fd9c:3a7e:51d4:\0", 1)], ids=["port", "host"]
+)
+def test_what_only_looks_like_the_address_of_a_peer_behind_relays_is_refused(address: Address) -> None:
+    async def main() -> None:
+        async with node() as one:
+            with pytest.raises(BadInput, match="no address of a peer"):
+                await one.dial(address, peer_id=None, timeout_s=TIMEOUT_S)
+
+    run(main())
+
+
 def test_ipv6_socket_reaches_ipv4_and_ipv6() -> None:
     async def main() -> None:
         async with node() as four:

@@ -198,3 +198,15 @@ def test_an_unwritable_history_harms_nobody(tmp_path: Path) -> None:
             assert await history.activity() == ()
 
     asyncio.run(scenario())
+
+
+def test_numbers_that_the_file_cannot_hold_end_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        other = replace(OTHER, serving=replace(SERVING, open_sessions=2**63))
+        async with recording(Home(HOME, other), tmp_path) as (recorder, _):
+            await recorder.write()
+
+    asyncio.run(scenario())
+    assert "the history cannot be written" in caplog.text

@@ -56,3 +56,14 @@ def test_fields_of_later_versions_are_ignored() -> None:
     signed = sign_announcement(ANNOUNCEMENT, KEY.sign)
     record = {**msgpack.unpackb(signed.payload), "colour": "green"}
     assert verify_announcement(forged(record)) == ANNOUNCEMENT
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("open_sessions", 2**63), ("decode_block_s", 1e-310), ("model", {"name": "x", "manifest": "../.."})],
+)
+def test_a_peer_cannot_sign_what_would_break_others(field: str, value: object) -> None:
+    record = msgpack.unpackb(sign_announcement(ANNOUNCEMENT, KEY.sign).payload)
+    record["serving"][field] = value
+    with pytest.raises(ProtocolError, match="malformed"):
+        verify_announcement(forged(record))
