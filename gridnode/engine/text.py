@@ -153,7 +153,7 @@ def load_text_codec(directory: Path) -> TextCodec:
     """Return the text side of the model whose tokenizer files lie in `directory`.
 
     Raises:
-        BadCheckpoint: there is no readable `tokenizer.json`.
+        BadCheckpoint: there is no readable `tokenizer.json`, or the files beside it are nonsense.
     """
     path = directory / "tokenizer.json"
     try:
@@ -163,18 +163,21 @@ def load_text_codec(directory: Path) -> TextCodec:
     # Some files carry the lengths that their model was trained with.
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    settings = _read_json(directory / "tokenizer_config.json")
-    special_tokens = {
-        name: _token_text(value)
-        for name, value in settings.items()
-        if name.endswith("_token") and isinstance(value, str | dict)
-    }
-    return TextCodec(
-        tokenizer,
-        chat_template=_chat_template(directory, settings),
-        special_tokens=special_tokens,
-        stop_ids=_stop_ids(directory, tokenizer, special_tokens),
-    )
+    try:
+        settings = _read_json(directory / "tokenizer_config.json")
+        special_tokens = {
+            name: _token_text(value)
+            for name, value in settings.items()
+            if name.endswith("_token") and isinstance(value, str | dict)
+        }
+        return TextCodec(
+            tokenizer,
+            chat_template=_chat_template(directory, settings),
+            special_tokens=special_tokens,
+            stop_ids=_stop_ids(directory, tokenizer, special_tokens),
+        )
+    except (AttributeError, OSError, RecursionError, TypeError, ValueError) as exc:
+        raise BadCheckpoint(f"the files beside the tokenizer {path} make no sense: {reason(exc)}") from exc
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -6,9 +6,12 @@ With them any node answers, also one that could not hold a single block.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import shutil
+import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gridnode.core.ids import ModelId, PeerId, short
@@ -18,7 +21,7 @@ from gridnode.errors import BadCheckpoint, GridError, NoCapacity, ProtocolError
 from gridnode.net.transport import Stream
 from gridnode.node.links import Links
 from gridnode.node.uplink import Uplink
-from gridnode.paths import cache_dir, write_atomically
+from gridnode.paths import cache_dir
 from gridnode.units import KIB, format_bytes
 from gridnode.wire.codec import encode_message
 from gridnode.wire.messages import (
@@ -34,7 +37,7 @@ from gridnode.wire.messages import (
 
 logger = logging.getLogger("gridnode.node.text")
 
-# What a tokenizer and a template consist of. Written in this order: whoever finds the last one finds all.
+# What a tokenizer and a template consist of; the last one is there if all are.
 TEXT_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -75,14 +78,12 @@ class TextLibrary:
 
         Raises:
             NoCapacity: no peer that serves it gives its tokenizer now.
-            BadCheckpoint: the files cannot be read.
+            BadCheckpoint: the files of the model that is served here cannot be read.
         """
         async with self._fetching:
             codec = self._codecs.get(model)
             if codec is None:
-                directory = await self._directory(model)
-                codec = await asyncio.to_thread(load_text_codec, directory)
-                self._codecs[model] = codec
+                codec = self._codecs[model] = await self._load(model)
                 if len(self._codecs) > MAX_CODECS:
                     self._codecs.popitem(last=False)
             self._codecs.move_to_end(model)
@@ -104,15 +105,19 @@ class TextLibrary:
                     await stream.send(encode_message(FilePiece(), piece))
         stream.finish()
 
-    async def _directory(self, model: ModelId) -> Path:
+    async def _load(self, model: ModelId) -> TextCodec:
         if self._own is not None and self._own[0] == model:
-            return self._own[1]
+            return await asyncio.to_thread(load_text_codec, self._own[1])
         directory = cache_dir() / "text" / model.manifest
-        if not (directory / TEXT_FILES[-1]).exists():
-            await self._fetch(model, directory)
-        return directory
+        if (directory / TEXT_FILES[-1]).exists():
+            try:
+                return await asyncio.to_thread(load_text_codec, directory)
+            except BadCheckpoint as exc:  # a disk was full, or somebody has changed a file
+                logger.warning("the tokenizer of %s is fetched again: %s", model.name, exc)
+        return await self._fetch(model, directory)
 
-    async def _fetch(self, model: ModelId, directory: Path) -> None:
+    async def _fetch(self, model: ModelId, directory: Path) -> TextCodec:
+        """Return the text side of `model` from the first peer whose files can be read, and keep them."""
         last = "nobody else serves it"
         for announcement in self._swarm().serving(model):
             if announcement.peer_id == self._me:
@@ -120,14 +125,10 @@ class TextLibrary:
             try:
                 async with asyncio.timeout(FETCH_TIMEOUT_S):
                     files = await self._ask(announcement.peer_id, model)
+                return await asyncio.to_thread(_keep_files, files, directory)
             except (GridError, TimeoutError) as exc:
                 last = f"node {short(announcement.peer_id)}: {str(exc) or 'no answer'}"
                 logger.info("cannot fetch the tokenizer of %s: %s", model.name, last)
-                continue
-            for name in TEXT_FILES:
-                if name in files:
-                    await asyncio.to_thread(write_atomically, directory / name, files[name])
-            return
         raise NoCapacity(
             f"this node has no tokenizer of {model.name} yet, and cannot fetch it ({last}); "
             "try again in a moment"
@@ -166,6 +167,25 @@ async def _receive_files(stream: Stream) -> dict[str, bytes]:
     if not {TEXT_FILES[0], TEXT_FILES[-1]} <= files.keys():
         raise ProtocolError("a tokenizer came without its main files")
     return files
+
+
+def _keep_files(files: Mapping[str, bytes], directory: Path) -> TextCodec:
+    """Return the text side that `files` are, and put them into `directory` for the next time.
+
+    Raises:
+        BadCheckpoint: they are none; nothing is kept then, so that another peer can be asked.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".fetched-") as scratch:
+        fetched = Path(scratch) / directory.name
+        fetched.mkdir()
+        for name, data in files.items():
+            (fetched / name).write_bytes(data)
+        codec = load_text_codec(fetched)
+        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another node of this computer was faster
+            fetched.rename(directory)
+    return codec
 
 
 def _read_files(directory: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,46 @@ def test_a_peer_without_the_files_says_so(tiny_llama: Path) -> None:
                     swarm=lambda: server.swarm,
                     uplink=Uplink(server.peer_id, None),
                 ).codec(model)
+
+    asyncio.run(scenario())
+
+
+def test_files_that_cannot_be_read_are_not_kept_and_the_next_peer_is_asked(
+    tiny_llama: Path, empty_cache: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for name in ("tokenizer.json", "config.json"):
+        (bad / name).write_text("{}")
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4)]) as swarm:
+            bare = await swarm.start(None, serves=False)
+            await swarm.wait_ready()
+            [model] = bare.swarm.models()
+            first, second = (ann.peer_id for ann in bare.swarm.serving(model))
+            servers = {node.peer_id: node for node in swarm.nodes}
+
+            def library() -> text_library.TextLibrary:
+                uplink = Uplink(bare.peer_id, None)
+                return text_library.TextLibrary(
+                    bare.peer_id, bare.links, swarm=lambda: bare.swarm, uplink=uplink
+                )
+
+            servers[first]._texts.own(model, bad)
+            assert (await library().codec(model)).encode("w5 w6")
+            [kept] = (empty_cache / "text").iterdir()
+            good = (tiny_llama / "tokenizer.json").read_bytes()
+            assert (kept / "tokenizer.json").read_bytes() == good
+            # What was kept and then damaged is fetched again.
+            (kept / "tokenizer.json").write_text("{}")
+            assert (await library().codec(model)).encode("w5 w6")
+            assert (kept / "tokenizer.json").read_bytes() == good
+            shutil.rmtree(kept)
+            servers[second]._texts.own(model, bad)
+            with pytest.raises(NoCapacity, match=r"cannot fetch it \(node .* cannot read the tokenizer"):
+                await library().codec(model)
+            assert not list((empty_cache / "text").iterdir())
 
     asyncio.run(scenario())
 

@@ -145,3 +145,22 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(BadCheckpoint, match=r"tokenizer\.json"):
         load_text_codec(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("chat_template.jinja", b"\xff\xfe"),
+        ("config.json", b'{"eos_token_id": [[1]]}'),
+        ("config.json", b'{"eos_token_id": 1.5}'),
+        ("config.json", b"[" * 100_000),
+    ],
+)
+def test_nonsense_beside_a_tokenizer_is_named(
+    tiny_llama: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    """Peers send these files."""
+    shutil.copytree(tiny_llama, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadCheckpoint, match="tokenizer"):
+        load_text_codec(tmp_path)
