@@ -19,6 +19,7 @@ from gridnode.core.ids import ModelId, PeerId
 from gridnode.engine.locate import open_checkpoint
 from gridnode.engine.requests import EngineConfig
 from gridnode.errors import GridError, NoCapacity
+from gridnode.net.cancellation import raise_if_cancelled
 from gridnode.net.transport import Stream
 from gridnode.node.balancer import settle
 from gridnode.node.block_server import BlockServer
@@ -77,6 +78,7 @@ class Contribution:
         self._serving: Serving | None = None
         self._location = config.model
         self._given = asyncio.Event()
+        self._on_failed: Callable[[GridError], None] | None = None
         self._announced: tuple[PeerState, int, str] | None = None
         self.pausing = Pausing(on_change=self._announce_if_moved)
         self._is_leaving = False
@@ -121,33 +123,49 @@ class Contribution:
         """Serve the blocks that this node was told, or chooses, until cancelled.
 
         Raises:
-            BadCheckpoint, BadInput: the model cannot be served.
-            NoCapacity: not one block fits into the memory budget.
+            BadCheckpoint, BadInput: the model that it was told cannot be served.
+            NoCapacity: not one block of it fits into the memory budget.
         """
         self._announce_if_moved()
-        if not self._location:
-            await self._given.wait()
         while True:
+            if not self._location:
+                await self._given.wait()
             await self.pausing.wait_resumed()
             try:
-                async with asyncio.TaskGroup() as group:
-                    serving = group.create_task(self._serve(), name="engine")
-                    await self._wait_paused()
-                    serving.cancel()
-            except* GridError as errors:
-                raise errors.exceptions[0] from None
+                await self._serve_until_paused()
+            except GridError as exc:
+                if self._on_failed is None:
+                    raise  # whoever started this node named the model, and reads this
+                raise_if_cancelled()
+                logger.warning("%s cannot be served here: %s", self._location, exc)
+                self._on_failed(exc)
+                self._location, self._on_failed = "", None
+                self._given.clear()
             self._forget_blocks()
+
+    async def _serve_until_paused(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                serving = group.create_task(self._serve(), name="engine")
+                await self._wait_paused()
+                serving.cancel()
+        except* GridError as errors:
+            raise errors.exceptions[0] from None
 
     @property
     def location(self) -> str:
         """Directory, file or Hub id of the model that is served here; empty if none is."""
         return self._location
 
-    def take(self, location: str) -> None:
-        """Begin to serve the model at `location`; this node must serve none so far."""
+    def take(self, location: str, *, on_failed: Callable[[GridError], None]) -> None:
+        """Begin to serve the model at `location`; this node must serve none so far.
+
+        Args:
+            on_failed: Called if it cannot be served; then this node serves none again.
+        """
         assert not self._location
         logger.info("somebody asks for %s, which is on this computer: loading it", location)
-        self._location = location
+        self._location, self._on_failed = location, on_failed
         self._given.set()
         self._announce_if_moved()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -12,14 +13,17 @@ import pytest
 import tiny_models
 from fake_hub import REPOSITORY, running_hub, use_hub
 from nodes import collect, running_swarm
+from waiting import until
 
 from gridnode.cli.pulling import pull_model
 from gridnode.control.answer_schema import Delta, GenerateRequest, Started, Waiting
 from gridnode.control.door_server import serve_door
+from gridnode.control.status_schema import PauseRequest
 from gridnode.core.addresses import Address
 from gridnode.core.models import QuantFormat
 from gridnode.core.spans import Span
 from gridnode.errors import ModelLoading, ModelUnknown, NoCapacity
+from gridnode.node import on_demand
 
 pytestmark = pytest.mark.swarm
 
@@ -88,5 +92,43 @@ def test_a_node_with_another_model_says_what_to_do(pulled: None, tiny_llama_mha:
         async with running_swarm(tiny_llama_mha, [Span(0, 4)]) as swarm:
             with pytest.raises(NoCapacity, match="gridnode up --model lab/tiny"):
                 await collect(swarm.nodes[0], ASKED)
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_cannot_be_served_leaves_the_node_running(
+    pulled: None, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner said --blocks, which this model has not; whoever asks for it is told."""
+
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [], quantization=QuantFormat.NONE) as swarm:
+            node = await swarm.start(Span(0, 40), serves=False)
+            for max_wait_s in (120.0, 0.0):
+                with pytest.raises(NoCapacity, match="blocks 0:40 asked for, lab/tiny has blocks 0:4"):
+                    await collect(node, replace(ASKED, max_wait_s=max_wait_s))
+            status = node.status()
+            assert (status.state, status.engine.state, status.models) == ("online", "none", ())
+            # Later it is tried again, and fails again.
+            monkeypatch.setattr(on_demand, "RETRY_S", 0.0)
+            with pytest.raises(ModelLoading):
+                await collect(node, ASKED)
+            await until(lambda: node.status().state == "online")
+            with pytest.raises(NoCapacity, match="cannot be served here"):
+                await collect(node, ASKED)
+
+    asyncio.run(scenario())
+
+
+def test_a_node_that_is_paused_says_so(pulled: None, tiny_llama: Path) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [], quantization=QuantFormat.NONE) as swarm:
+            node = await swarm.start(Span(0, 40), serves=False)
+            node.pause(PauseRequest(reason="a game"))
+            with pytest.raises(NoCapacity, match="this node is paused: a game"):
+                await collect(node, ASKED)
+            node.resume()
+            with pytest.raises(ModelLoading):
+                await collect(node, ASKED)
 
     asyncio.run(scenario())
