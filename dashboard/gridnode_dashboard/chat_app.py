@@ -217,8 +217,10 @@ class ChatApp(App[None]):
             self.look_again()
         finally:
             hint.doing = ""
-            await shown.stop()
-            self.conversation.answered(shown.said)
+            try:
+                await shown.stop()
+            finally:  # cancelled once more, or the screen is gone: two questions in a row break templates
+                self.conversation.answered(shown.said)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -251,7 +253,7 @@ class ChatApp(App[None]):
 
     def action_cancel_answer(self) -> None:
         """Cancel the answer: its leases are freed on every hop."""
-        if self._answering is not None and self.is_answering:
+        if self._answering is not None and self.is_answering and not self._answering.is_cancelled:
             self._answering.cancel()
             self.note("cancelled")
 

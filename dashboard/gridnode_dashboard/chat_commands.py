@@ -9,7 +9,8 @@ from typing import Protocol
 
 from gridnode.control.answer_schema import HopStatus
 from gridnode.control.status_schema import ModelStatus
-from gridnode.errors import BadInput
+from gridnode.errors import BadInput, reason
+from gridnode.paths import write_atomically
 from gridnode.units import format_bytes
 from gridnode_dashboard.conversation import Conversation, read_conversation
 from gridnode_dashboard.formatting import format_milliseconds, format_tokens, plain, short_name
@@ -74,7 +75,7 @@ def carry_out(talk: Talk, line: str) -> None:
     try:
         COMMANDS[name].carry_out(talk, argument.strip())
     except OSError as exc:
-        raise BadInput(f"{exc.strerror}: {exc.filename}; name another file") from exc
+        raise BadInput(f"{reason(exc)}: {argument.strip()}; name another file") from exc
 
 
 def _help(talk: Talk, _: str) -> None:
@@ -166,7 +167,7 @@ def _save(talk: Talk, name: str) -> None:
     path = _file(name)
     if path.exists():
         _read_file(path)  # somebody's only copy of something else must not be lost by a slip
-    path.write_bytes(talk.conversation.to_json())
+    write_atomically(path, talk.conversation.to_json(), mode=0o600)  # what somebody said is nobody else's
     talk.note(f"saved {len(talk.conversation.messages)} messages to {path}")
 
 
@@ -186,7 +187,12 @@ def _read_file(path: Path) -> Conversation:
 def _file(name: str) -> Path:
     if not name:
         raise BadInput("a file name is missing; write '/save FILE' or '/load FILE'")
-    return Path(name).expanduser()
+    if "\0" in name:
+        raise BadInput("no file has a NUL in its name; name another file")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as exc:
+        raise BadInput(f"{name} begins with the home of a user who is not known; write './{name}'") from exc
 
 
 def _retry(talk: Talk, _: str) -> None:

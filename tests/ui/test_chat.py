@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from chats import ANY_PORT, chat, enter, notes
 from fake_node import STATUS, FakeNode
 from textual.pilot import Pilot
 from textual.widgets import Collapsible, OptionList, Static
@@ -17,39 +18,12 @@ from waiting import until
 from gridnode.control.client import ControlClient
 from gridnode.control.door_server import serve_door
 from gridnode.control.status_schema import NodeStatus
-from gridnode.core.addresses import Address
 from gridnode.errors import CacheFull, KeyRefused
+from gridnode_dashboard.answer_view import AnswerView
 from gridnode_dashboard.chat_app import MAX_SHOWN_PARTS, ChatApp
 from gridnode_dashboard.chat_widgets import QUIET_S, ChatHeader, ChatHint, ChatInput
 from gridnode_dashboard.conversation import Conversation
 from gridnode_dashboard.starting import NodeStarter, StartOffer
-
-ANY_PORT = Address("127.0.0.1", 0)
-
-
-def notes(app: ChatApp) -> str:
-    return "\n".join(str(shown.content) for shown in app.query("#talk Static").results(Static))
-
-
-async def enter(app: ChatApp, pilot: Pilot[None], text: str) -> None:
-    app.query_one(ChatInput).text = text
-    await pilot.press("enter")
-
-
-@asynccontextmanager
-async def chatting(node: FakeNode) -> AsyncIterator[tuple[ChatApp, Pilot[None]]]:
-    async with serve_door(node, ANY_PORT) as address, ControlClient(address) as client:
-        app = ChatApp(client, Conversation())
-        async with app.run_test(size=(80, 24)) as pilot:
-            yield app, pilot
-
-
-def chat(node: FakeNode, steps: Callable[[ChatApp, Pilot[None]], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with chatting(node) as (app, pilot):
-            await steps(app, pilot)
-
-    asyncio.run(run())
 
 
 def test_a_question_shows_its_answer() -> None:
@@ -77,6 +51,30 @@ def test_escape_cancels_the_answer() -> None:
         assert "cancelled" in notes(app)
 
     chat(node, steps)
+
+
+def test_an_answer_that_is_cancelled_twice_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, is_stopping = AnswerView.stop, asyncio.Event()
+
+    async def stop_slowly(shown: AnswerView) -> None:
+        is_stopping.set()
+        await asyncio.get_running_loop().create_future()  # until the second cancelling
+        await stop(shown)
+
+    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
+        await enter(app, pilot, "hi")
+        await until(lambda: app.query_one(ChatHeader).used_tokens == 6)
+        await pilot.press("escape")
+        await is_stopping.wait()
+        await pilot.press("escape", "ctrl+c")
+        assert app.is_answering
+        assert notes(app).count("cancelled") == 1
+        app.workers.cancel_all()
+        await until(lambda: not app.is_answering)
+        assert [turn.role for turn in app.conversation.messages] == ["user", "assistant"]
+
+    monkeypatch.setattr(AnswerView, "stop", stop_slowly)
+    chat(FakeNode(hang_after=1), steps)
 
 
 def test_a_lost_hop_is_one_line_and_the_new_route() -> None:
@@ -165,21 +163,6 @@ def test_control_c_copies_a_selection_cancels_an_answer_and_leaves() -> None:
     chat(node, steps)
 
 
-def test_saving_spares_files_of_others(tmp_path: Path) -> None:
-    precious = tmp_path / "precious.txt"
-    precious.write_text("my diary")
-
-    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
-        await enter(app, pilot, f"/save {precious}")
-        await until(lambda: "this is not a saved conversation" in notes(app))
-        for _ in range(2):
-            await enter(app, pilot, f"/save {tmp_path / 'talk.json'}")
-        await until(lambda: notes(app).count("saved 0 messages") == 2)
-
-    chat(FakeNode(), steps)
-    assert precious.read_text() == "my diary"
-
-
 def test_asking_again_takes_another_seed_unless_one_was_chosen() -> None:
     node = FakeNode()
 
@@ -231,28 +214,6 @@ def test_an_error_is_shown_as_text_and_retried() -> None:
 
     chat(node, steps)
     assert node.requests[1].messages[0].content == "hi [b]there"
-
-
-def test_settings_and_files(tmp_path: Path) -> None:
-    node = FakeNode()
-
-    async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
-        await enter(app, pilot, "/system Be brief.")
-        await enter(app, pilot, "/set temperature 0.5")
-        await enter(app, pilot, "/set temperature hot")
-        await enter(app, pilot, "hi")
-        await until(lambda: app.conversation.last_answer())
-        await until(lambda: not app.is_answering)
-        await enter(app, pilot, f"/save {tmp_path / 'talk.json'}")
-        await enter(app, pilot, "/clear")
-        assert not app.conversation.messages
-        await enter(app, pilot, f"/load {tmp_path / 'talk.json'}")
-        assert app.conversation.last_answer() == "Paris."
-        await until(lambda: "loaded 2 messages" in notes(app))
-
-    chat(node, steps)
-    assert node.requests[0].messages[0].content == "Be brief."
-    assert node.requests[0].sampling.temperature == 0.5
 
 
 def test_it_waits_for_a_node_that_went_away() -> None:
