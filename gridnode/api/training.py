@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,10 @@ class TrainingPlan:
     """Steps between two checkpoints; the last step makes one too."""
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_size, self.checkpoint_steps) < 1 or self.learning_rate <= 0:
-            raise ValueError("epochs, batch size, steps of a checkpoint and learning rate are above 0")
+        if min(self.epochs, self.batch_size, self.checkpoint_steps) < 1:
+            raise ValueError("epochs, batch size and steps of a checkpoint are above 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"a learning rate is a number above 0, got {self.learning_rate:g}")
 
 
 class Trainer(Generic[T]):

@@ -77,11 +77,11 @@ def run(
     question = Question(
         model=model,
         text=text,
-        system=system or "",
+        system=_readable(system or ""),
         raw=raw,
         adapter=adapter,
         max_tokens=max_tokens,
-        stop=tuple(stop or ()),
+        stop=tuple(map(_readable, stop or ())),
         sampling={
             "temperature": temperature,
             "top_k": top_k,
@@ -105,7 +105,16 @@ def _model_and_prompt(first: str | None, second: str | None) -> tuple[str, str]:
     model, prompt = (first, second) if second is not None else ("", first)
     if prompt is None and sys.stdin.isatty():
         raise BadInput("there is nothing to ask; write 'gridnode run \"a question\"', or pipe text into it")
-    text = sys.stdin.read() if prompt in (None, "-") else prompt
-    if not text or not text.strip():
+    if prompt is None or prompt == "-":
+        text = sys.stdin.buffer.read().decode(errors="replace")
+    else:
+        text = _readable(prompt)
+    if not text.strip():
         raise BadInput("the prompt is empty; write 'gridnode run \"a question\"'")
-    return model or "", text
+    return _readable(model or ""), text
+
+
+def _readable(argument: str) -> str:
+    """Return an argument with a mark for what is not UTF-8: Python hides such bytes as half surrogate pairs,
+    which no JSON can carry on."""
+    return argument.encode(errors="surrogateescape").decode(errors="replace")

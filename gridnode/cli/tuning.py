@@ -41,7 +41,7 @@ def run_tuning(wanted: Tuning, api: Address, *, as_json: bool) -> None:
     """Train, save the result and the curve of losses, and say where they are.
 
     Raises:
-        BadInput: the data cannot be used.
+        BadInput: the data, or a number, cannot be used.
         GridError: the swarm cannot compute; '--resume' goes on from the last checkpoint.
     """
     import torch
@@ -54,16 +54,19 @@ def run_tuning(wanted: Tuning, api: Address, *, as_json: bool) -> None:
     from gridnode.engine.select import prepare_text
     from gridnode.engine.text import load_text_codec
 
+    try:
+        plan = TrainingPlan(
+            epochs=wanted.epochs,
+            batch_size=wanted.batch_size,
+            learning_rate=wanted.learning_rate,
+            seed=wanted.seed,
+        )
+    except ValueError as exc:
+        raise BadInput(str(exc)) from exc
     directory = prepare_text(open_checkpoint(wanted.model))
     if directory is None:
         raise BadInput(f"{wanted.model} comes without a tokenizer")
     examples = read_examples(wanted.data, load_text_codec(directory), max_tokens=wanted.max_tokens)
-    plan = TrainingPlan(
-        epochs=wanted.epochs,
-        batch_size=wanted.batch_size,
-        learning_rate=wanted.learning_rate,
-        seed=wanted.seed,
-    )
     torch.manual_seed(wanted.seed)
     model = AutoDistributedModelForCausalLM.from_pretrained(wanted.model, api=api)
     try:

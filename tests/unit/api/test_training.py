@@ -78,6 +78,9 @@ def test_nothing_to_train_is_told() -> None:
         Trainer(nn.Identity(), [1], lambda some: torch.zeros(()), PLAN)
     with pytest.raises(ValueError, match="above 0"):
         TrainingPlan(epochs=0)
+    for learning_rate in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"above 0, got {learning_rate:g}"):
+            TrainingPlan(learning_rate=learning_rate)
 
 
 def test_losses_become_a_picture(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from gridnode.core.route_wishes import RouteWishes
 from gridnode.errors import CacheFull, NoRoute, PeerLost
 
 
-async def start(node_api: Address, *arguments: str) -> asyncio.subprocess.Process:
+async def start(node_api: Address, *arguments: str | bytes) -> asyncio.subprocess.Process:
     variables = {key: value for key, value in os.environ.items() if not key.startswith("GRIDNODE_")}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gridnode", *arguments, "--api", str(node_api)),
@@ -33,13 +33,13 @@ async def start(node_api: Address, *arguments: str) -> asyncio.subprocess.Proces
     )
 
 
-def gridnode(node: FakeNode, *arguments: str, text: str = "") -> tuple[int | None, str, str]:
+def gridnode(node: FakeNode, *arguments: str | bytes, text: bytes = b"") -> tuple[int | None, str, str]:
     """Run a command against the door of `node`; return its exit code, stdout and stderr."""
 
     async def run() -> tuple[int | None, str, str]:
         async with serve_door(node, Address("127.0.0.1", 0)) as api:
             process = await start(api, *arguments)
-            out, err = await asyncio.wait_for(process.communicate(text.encode()), timeout=60)
+            out, err = await asyncio.wait_for(process.communicate(text), timeout=60)
         return process.returncode, out.decode(), err.decode()
 
     return asyncio.run(run())
@@ -55,6 +55,19 @@ def test_the_answer_and_nothing_else_goes_to_stdout() -> None:
     request = node.requests[0]
     assert (request.model, request.max_tokens, request.sampling.seed) == ("tiny", 7, 3)
     assert request.messages == (ChatMessage(role="user", content="The capital?"),)
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_prompt_that_is_not_utf8_is_asked_with_marks(monkeypatch: pytest.MonkeyPatch, locale: str) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    node = FakeNode()
+    assert gridnode(node, "run", "-", text="What is käse? ".encode() + b"K\xe4se") == (0, "Paris.\n", "")
+    asked = (b"\xe4h?", b"--system", b"Gr\xfc\xdf", b"--stop", b"\xff")
+    assert gridnode(node, "run", *asked) == (0, "Paris.\n", "")
+    piped, given = node.requests
+    assert [turn.content for turn in piped.messages] == ["What is käse? K\ufffdse"]
+    assert [turn.content for turn in given.messages] == ["Gr\ufffd\ufffd", "\ufffdh?"]
+    assert given.stop == ("\ufffd",)
 
 
 def test_wishes_about_the_route_reach_the_node() -> None:
@@ -91,7 +104,7 @@ def test_a_system_message_stands_first() -> None:
 
 def test_raw_text_comes_from_a_pipe() -> None:
     node = FakeNode()
-    gridnode(node, "run", "--raw", "-", text="Once upon a time\n")
+    gridnode(node, "run", "--raw", "-", text=b"Once upon a time\n")
     assert (node.requests[0].prompt, node.requests[0].messages) == ("Once upon a time\n", ())
 
 

@@ -70,6 +70,7 @@ def test_version_is_that_of_the_package() -> None:
         (["run"], "prompt is empty"),
         (["run", "Hello", "--temperature", "-1"], "temperature must be in"),
         (["run", "Hello", "--raw", "--system", "Be kind"], "--raw"),
+        (["tune", "data.jsonl", "--model", "any", "--learning-rate", "0"], "above 0, got 0"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_how_to_write_it(arguments: list[str], part: str) -> None:
