@@ -16,6 +16,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from gridnode.engine.tool_prompt import spell_out_tools
 from gridnode.errors import BadInput
 
 # What a program can end in: its own words, and what Python says of wrong types, names and numbers.
@@ -24,6 +25,7 @@ _ERRORS = (
     ArithmeticError,
     AttributeError,
     LookupError,
+    MemoryError,
     RecursionError,
     TypeError,
     ValueError,
@@ -61,11 +63,10 @@ class ChatTemplate:
         environment.globals.update(raise_exception=_raise_template_error, strftime_now=_strftime_now)
         try:
             self._template: Template = environment.from_string(source)
-        except TemplateError as exc:
+            self._knows_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
+        except (TemplateError, RecursionError, SyntaxError) as exc:  # Python has limits of its own
             raise BadInput(f"the model's chat template cannot be read: {exc}") from exc
         self._special_tokens = dict(special_tokens)
-        self.knows_tools = "tools" in meta.find_undeclared_variables(environment.parse(source))
-        """Whether the template has words for functions that the model may call."""
 
     def render(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
@@ -73,11 +74,14 @@ class ChatTemplate:
         """Return the prompt that asks the model for the next turn.
 
         Args:
-            tools: Functions in the form that `transformers` gives them.
+            tools: Functions that the model may call, in the form that `transformers` gives them. A template
+                without words for them is given a system message that explains them.
 
         Raises:
             BadInput: the template refuses these messages.
         """
+        if not self._knows_tools:
+            messages, tools = spell_out_tools(messages, tools or ()), None
         try:
             return self._template.render(
                 **self._special_tokens,

@@ -20,7 +20,7 @@ from tokenizers.decoders import DecodeStream
 
 from gridnode.engine.chat_template import ChatTemplate
 from gridnode.engine.grammar import JsonConstraint, make_tokenizer
-from gridnode.engine.tool_prompt import spell_out_tools
+from gridnode.engine.template_process import TemplateProcess
 from gridnode.errors import BadCheckpoint, BadInput, reason
 
 
@@ -52,6 +52,7 @@ class TextCodec:
         chat_template: str | None,
         special_tokens: Mapping[str, str],
         stop_ids: frozenset[int],
+        is_foreign: bool = False,
     ) -> None:
         self.stop_ids = stop_ids
         """Token ids that end an answer."""
@@ -59,6 +60,7 @@ class TextCodec:
         self._tokenizer = tokenizer
         self._special_tokens = special_tokens
         self._chat_template = chat_template
+        self._is_foreign = is_foreign
 
     @cached_property
     def vocab_size(self) -> int:
@@ -89,25 +91,20 @@ class TextCodec:
     def render_chat(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> str:
-        """Return the prompt that asks the model for the next turn.
-
-        Args:
-            tools: Functions that the model may call, in the form that `transformers` gives templates.
-                A template without words for them is given a system message that explains them.
+        """Return the prompt that asks the model for the next turn; see `ChatTemplate.render`.
 
         Raises:
             BadInput: the model has no usable chat template, or the template refuses these messages.
         """
-        if self._template.knows_tools:
-            return self._template.render(messages, tools)
-        return self._template.render(spell_out_tools(messages, tools or ()))
+        return self._template.render(messages, tools)
 
     @cached_property
-    def _template(self) -> ChatTemplate:
+    def _template(self) -> ChatTemplate | TemplateProcess:
         """The compiled template; only when it is needed, because prompts can do without."""
         if self._chat_template is None:
             raise BadInput("this model has no chat template; give a prompt instead of messages (run --raw)")
-        return ChatTemplate(self._chat_template, special_tokens=self._special_tokens)
+        kind = TemplateProcess if self._is_foreign else ChatTemplate
+        return kind(self._chat_template, special_tokens=self._special_tokens)
 
     def encode_chat(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
@@ -149,8 +146,11 @@ class TextCodec:
         return make_tokenizer(self._tokenizer.to_str(), self.stop_ids)
 
 
-def load_text_codec(directory: Path) -> TextCodec:
+def load_text_codec(directory: Path, *, is_foreign: bool = False) -> TextCodec:
     """Return the text side of the model whose tokenizer files lie in `directory`.
+
+    Args:
+        is_foreign: Whether a peer sent the files: its chat template then runs in a process of its own.
 
     Raises:
         BadCheckpoint: there is no readable `tokenizer.json`, or the files beside it are nonsense.
@@ -175,6 +175,7 @@ def load_text_codec(directory: Path) -> TextCodec:
             chat_template=_chat_template(directory, settings),
             special_tokens=special_tokens,
             stop_ids=_stop_ids(directory, tokenizer, special_tokens),
+            is_foreign=is_foreign,
         )
     except (AttributeError, OSError, RecursionError, TypeError, ValueError) as exc:
         raise BadCheckpoint(f"the files beside the tokenizer {path} make no sense: {reason(exc)}") from exc

@@ -110,4 +110,5 @@ class Answering:
     async def tokenize(self, request: GenerateRequest) -> tuple[int, ...]:
         """Return the token ids of the prompt of `request`."""
         model, _ = await self._models.resolve(request.model)
-        return tuple(prompt_tokens(request, await self._models.codec(model)))
+        codec = await self._models.codec(model)
+        return tuple(await asyncio.to_thread(prompt_tokens, request, codec))

@@ -125,7 +125,7 @@ class Opening:
         # While there is no route, nobody may have the tokenizer either.
         self._models.route(model, num_blocks, wishes=request.routing)
         codec = await self._models.codec(model)
-        prompt_ids = prompt_tokens(request, codec)
+        prompt_ids = await asyncio.to_thread(prompt_tokens, request, codec)
         schema = constraint_schema(request)
         constraint = await asyncio.to_thread(codec.json_constraint, schema) if schema else None
         return _Question(

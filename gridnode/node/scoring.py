@@ -58,11 +58,12 @@ class Scorer:
     async def _score(self, request: ScoreRequest, text: str) -> TextScore:
         async with self._room:
             if not request.answers:
-                return await self._text(self._codec.encode(text))
+                return await self._text(await asyncio.to_thread(self._codec.encode, text))
             if request.raw:
-                prompt_ids = self._codec.encode(text)
+                prompt_ids = await asyncio.to_thread(self._codec.encode, text)
             else:
-                prompt_ids = self._codec.encode_chat([{"role": "user", "content": text}])
+                asked = [{"role": "user", "content": text}]
+                prompt_ids = await asyncio.to_thread(self._codec.encode_chat, asked)
             endings = [self._codec.encode_continuation(answer) for answer in request.answers]
             return await self._answers(prompt_ids, endings, request.answers)
 

@@ -111,7 +111,7 @@ class TextLibrary:
         directory = cache_dir() / "text" / model.manifest
         if (directory / TEXT_FILES[-1]).exists():
             try:
-                return await asyncio.to_thread(load_text_codec, directory)
+                return await asyncio.to_thread(load_text_codec, directory, is_foreign=True)
             except BadCheckpoint as exc:  # a disk was full, or somebody has changed a file
                 logger.warning("the tokenizer of %s is fetched again: %s", model.name, exc)
         return await self._fetch(model, directory)
@@ -181,7 +181,7 @@ def _keep_files(files: Mapping[str, bytes], directory: Path) -> TextCodec:
         fetched.mkdir()
         for name, data in files.items():
             (fetched / name).write_bytes(data)
-        codec = load_text_codec(fetched)
+        codec = load_text_codec(fetched, is_foreign=True)
         shutil.rmtree(directory, ignore_errors=True)
         with contextlib.suppress(OSError):  # another node of this computer was faster
             fetched.rename(directory)
