@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gridnode.core.announcements import Announcement, Serving
@@ -28,6 +28,18 @@ class Links:
             return self.own.get(peer_id, UNKNOWN_RTT_S) / 2 if peer_id is not None else 0.0
         known = self.between.get((source, target), self.between.get((target, source)))
         return (UNKNOWN_RTT_S if known is None else known) / 2
+
+    def known_neighbours(self, among: Container[PeerId]) -> dict[PeerId, list[tuple[float, PeerId]]]:
+        """Return for each of the peers `among` one-way times from those to which its link is known.
+
+        The least come first. Together they are twice as many as all peers announce, at most.
+        """
+        pairs = {pair for pair in self.between if pair[0] in among and pair[1] in among}
+        pairs |= {(target, source) for source, target in pairs}
+        found: dict[PeerId, list[tuple[float, PeerId]]] = {}
+        for source, target in pairs:
+            found.setdefault(target, []).append((self.one_way_s(source, target), source))
+        return {target: sorted(links) for target, links in found.items()}
 
 
 def announced_links(announcements: Iterable[Announcement], own: Mapping[PeerId, float]) -> Links:
@@ -63,13 +75,17 @@ class HopCosts:
 
     def entry_s(self, before: PeerId | None, peer_id: PeerId, serving: Serving | None) -> float:
         """Return what a step costs before its first block: the link from `before`, overhead and waiting."""
+        return self.links.one_way_s(before, peer_id) + self.arrival_s(peer_id, serving)
+
+    def arrival_s(self, peer_id: PeerId, serving: Serving | None) -> float:
+        """Return what a step costs before its first block wherever it comes from: overhead and waiting."""
         pace = self.paces.get(peer_id)
         wait_s = 0.0
         if pace is not None:
             wait_s = pace.wait_s
         elif serving is not None:
             wait_s = serving.queued_steps * serving.decode_block_s * len(serving.span)
-        return self.links.one_way_s(before, peer_id) + HOP_OVERHEAD_S + wait_s
+        return HOP_OVERHEAD_S + wait_s
 
     def busy_block_s(self, peer_id: PeerId, serving: Serving) -> float:
         """Return the seconds of one token through one block if the peer shares its time with its queue."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from gridnode.core.announcements import Announcement, Serving
-from gridnode.core.hop_costs import HopCosts
+from gridnode.core.hop_costs import UNKNOWN_RTT_S, HopCosts
 from gridnode.core.ids import ModelId, PeerId, short
 from gridnode.core.spans import Span, gaps
 from gridnode.errors import CacheFull, NoRoute
@@ -122,21 +124,30 @@ class RouteRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Path:
+class _Stretch:
+    """The beginning of a hop, and those before it."""
+
+    peer_id: PeerId
+    start: int
+    before: _Stretch | None
+    visited: frozenset[PeerId]
+    """Every peer up to here, this one included."""
+
+
+class _Path(NamedTuple):
     """A cheapest way to have computed some blocks; its last peer computed the last of them."""
 
     cost_s: float
-    peer_id: PeerId
-    hops: tuple[Hop, ...]
+    last: _Stretch
 
-    def then(self, peer_id: PeerId, block_index: int, cost_s: float) -> _Path:
-        """Return this path with one more block at its end."""
-        last = self.hops[-1]
-        if last.peer_id == peer_id:
-            hops = (*self.hops[:-1], Hop(peer_id, Span(last.span.start, block_index + 1)))
-        else:
-            hops = (*self.hops, Hop(peer_id, Span(block_index, block_index + 1)))
-        return _Path(cost_s, peer_id, hops)
+    def hops(self, end: int) -> tuple[Hop, ...]:
+        """Return the hops of this path, which has computed the blocks before `end`."""
+        found: list[Hop] = []
+        stretch: _Stretch | None = self.last
+        while stretch is not None:
+            found.append(Hop(stretch.peer_id, Span(stretch.start, end)))
+            end, stretch = stretch.start, stretch.before
+        return tuple(reversed(found))
 
 
 def lowest_latency_route(
@@ -155,7 +166,7 @@ def lowest_latency_route(
     allowed = allowed_servings(announcements, request)
     path = _cheapest(with_room(allowed, request), request, costs)
     if path is not None:
-        return Route(path.hops)
+        return Route(path.hops(request.span.end))
     raise no_route(allowed, request, has_room_elsewhere=_cheapest(allowed, request, costs) is not None)
 
 
@@ -233,51 +244,129 @@ def _missing(allowed: Mapping[PeerId, Serving], request: RouteRequest) -> tuple[
 
 
 def _cheapest(servings: Mapping[PeerId, Serving], request: RouteRequest, costs: HopCosts) -> _Path | None:
-    paths: list[_Path] = []
-    for block_index in request.span:
-        holders = {key: s for key, s in servings.items() if block_index in s.span}
-        if block_index == request.span.start:
-            paths = [
-                _Path(
-                    costs.entry_s(None, key, s) + costs.block_s(key, s),
-                    key,
-                    (Hop(key, Span(block_index, block_index + 1)),),
-                )
-                for key, s in holders.items()
-                if request.begins_at(key, s)
-            ]
-        else:
-            longer = (_extend(paths, key, s, block_index, request, costs) for key, s in holders.items())
-            paths = [path for path in longer if path is not None]
+    span = request.span
+    doors = _doors(servings, costs)
+    paths = {
+        door.peer_id: _Path(
+            costs.links.one_way_s(None, door.peer_id) + door.arrival_s + door.block_s,
+            _Stretch(door.peer_id, span.start, None, frozenset({door.peer_id})),
+        )
+        for door in doors
+        if door.holds(span.start) and request.begins_at(door.peer_id, door.serving)
+    }
+    for block_index in range(span.start + 1, span.end):
         if not paths:
             return None
-    ends = [path for path in paths if request.ends_at(path.peer_id, servings[path.peer_id])]
-    return min(ends, key=lambda p: p.cost_s + costs.links.one_way_s(p.peer_id, None), default=None)
+        by_cost = sorted(paths.values(), key=lambda path: path.cost_s)
+        holders = [door for door in doors if door.holds(block_index)]
+        longer = [_extend(paths, by_cost, door, block_index, request) for door in holders]
+        paths = {path.last.peer_id: path for path in longer if path is not None}
+    ends = [path for peer_id, path in paths.items() if request.ends_at(peer_id, servings[peer_id])]
+    return min(ends, key=lambda p: p.cost_s + costs.links.one_way_s(p.last.peer_id, None), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Door:
+    """A peer that a path may come to, and what that costs whichever path it is."""
+
+    peer_id: PeerId
+    serving: Serving
+    block_s: float
+    arrival_s: float
+    neighbours: Sequence[tuple[float, PeerId]]
+    """One-way times from peers whose links are known, the least first."""
+
+    known: frozenset[PeerId]
+    """Those peers."""
+
+    def holds(self, block_index: int) -> bool:
+        return self.serving.span.start <= block_index < self.serving.span.end
+
+
+def _doors(servings: Mapping[PeerId, Serving], costs: HopCosts) -> list[_Door]:
+    neighbours = costs.links.known_neighbours(servings)
+    return [
+        _Door(
+            peer_id=peer_id,
+            serving=serving,
+            block_s=costs.block_s(peer_id, serving),
+            arrival_s=costs.arrival_s(peer_id, serving),
+            neighbours=neighbours.get(peer_id, ()),
+            known=frozenset(key for _, key in neighbours.get(peer_id, ())),
+        )
+        for peer_id, serving in servings.items()
+    ]
 
 
 def _extend(
-    paths: list[_Path],
-    peer_id: PeerId,
-    serving: Serving,
+    paths: Mapping[PeerId, _Path],
+    by_cost: Sequence[_Path],
+    door: _Door,
     block_index: int,
     request: RouteRequest,
-    costs: HopCosts,
 ) -> _Path | None:
-    """Return the cheapest of `paths` followed by one block at `peer_id`, if any may be.
+    """Return the cheapest of `paths` followed by one block at `door`, if any may be.
 
     A peer computes one span of a session, so that no path comes back to one. Its span has no holes: whoever
     passed it by can still stay on it from its first block on, and no block becomes unreachable.
+
+    Not every path is looked at, or a swarm of thousands would take minutes: of those whose link to the peer
+    nobody knows only the cheapest matters, and those with known links only as long as they may be better.
+
+    Args:
+        by_cost: The same paths, the cheapest first.
     """
 
-    def cost_s(path: _Path) -> float:
-        moved = path.peer_id != peer_id
-        return path.cost_s + (costs.entry_s(path.peer_id, peer_id, serving) if moved else 0.0)
-
     def may_follow(path: _Path) -> bool:
-        if path.peer_id == peer_id:
-            return True
-        return request.follows(path.peer_id, peer_id) and all(hop.peer_id != peer_id for hop in path.hops)
+        before = path.last
+        return door.peer_id not in before.visited and request.follows(before.peer_id, door.peer_id)
 
-    fitting = list(filter(may_follow, paths))
-    best = min(fitting, key=cost_s, default=None)
-    return best and best.then(peer_id, block_index, cost_s(best) + costs.block_s(peer_id, serving))
+    best = paths.get(door.peer_id)
+    best = _over_unknown_link(by_cost, door, best.cost_s if best else math.inf, may_follow) or best
+    best = (
+        _over_known_link(paths, by_cost[0].cost_s, door, best.cost_s if best else math.inf, may_follow)
+        or best
+    )
+    if best is None:
+        return None
+    last = best.last
+    if last.peer_id != door.peer_id:
+        last = _Stretch(door.peer_id, block_index, last, last.visited | {door.peer_id})
+    return _Path(best.cost_s + door.block_s, last)
+
+
+def _over_unknown_link(
+    by_cost: Sequence[_Path], door: _Door, limit_s: float, may_follow: Callable[[_Path], bool]
+) -> _Path | None:
+    """Return the cheapest path to `door` over a link that nobody knows, if it costs less than `limit_s`."""
+    for path in by_cost:
+        cost_s = path.cost_s + UNKNOWN_RTT_S / 2 + door.arrival_s
+        if cost_s >= limit_s:
+            return None
+        if path.last.peer_id not in door.known and may_follow(path):
+            return _Path(cost_s, path.last)
+    return None
+
+
+def _over_known_link(
+    paths: Mapping[PeerId, _Path],
+    least_s: float,
+    door: _Door,
+    limit_s: float,
+    may_follow: Callable[[_Path], bool],
+) -> _Path | None:
+    """Return the cheapest path to `door` over a known link, if it costs less than `limit_s`.
+
+    Args:
+        least_s: Cost of the cheapest of `paths`.
+    """
+    best: _Path | None = None
+    for link_s, neighbour in door.neighbours:
+        if least_s + link_s + door.arrival_s >= limit_s:
+            break
+        path = paths.get(neighbour)
+        if path is not None and may_follow(path):
+            cost_s = path.cost_s + link_s + door.arrival_s
+            if cost_s < limit_s:
+                best, limit_s = _Path(cost_s, path.last), cost_s
+    return best

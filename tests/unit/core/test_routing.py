@@ -1,12 +1,14 @@
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from random import Random
 from types import MappingProxyType
 
 import pytest
 from routing_peers import MODEL, NEAR, REQUEST, A, B, C, D, peer
 
 from gridnode.core.announcements import Announcement
-from gridnode.core.hop_costs import HOP_OVERHEAD_S, HopCosts, Links, Pace
+from gridnode.core.hop_costs import HOP_OVERHEAD_S, HopCosts, Links, Pace, announced_links
 from gridnode.core.ids import ModelId, PeerId
 from gridnode.core.routing import (
     Hop,
@@ -154,6 +156,96 @@ def test_the_expected_time_of_a_step_is_links_overhead_and_compute() -> None:
     assert expected_step_s(route, announcements, HopCosts(links=NEAR)) == pytest.approx(
         three_ways_s + 2 * HOP_OVERHEAD_S + compute_s
     )
+
+
+def compared_costs_s(
+    announcements: list[Announcement], request: RouteRequest, costs: HopCosts
+) -> tuple[float | None, float | None]:
+    """Return what the route costs that is found, and what it costs if all paths are tried for each hop."""
+    servings = {ann.peer_id: ann.serving for ann in announcements if ann.serving is not None}
+    links = costs.links
+    paths: dict[PeerId, tuple[float, frozenset[PeerId]]] = {}
+    for block_index in request.span:
+        holders = {key: serving for key, serving in servings.items() if block_index in serving.span}
+        longer: dict[PeerId, tuple[float, frozenset[PeerId]]] = {}
+        for key, serving in holders.items():
+            if block_index == request.span.start:
+                ways = [(costs.entry_s(None, key, serving), frozenset[PeerId]())]
+                ways = ways if serving.has_embeddings else []
+            else:
+                ways = [
+                    (cost_s + costs.entry_s(before, key, serving), visited)
+                    for before, (cost_s, visited) in paths.items()
+                    if key not in visited
+                ]
+                ways += [paths[key]] if key in paths else []
+            if ways:
+                cost_s, visited = min(ways, key=lambda way: way[0])
+                longer[key] = (cost_s + costs.block_s(key, serving), visited | {key})
+        paths = longer
+    ends = [
+        cost_s + links.one_way_s(key, None) for key, (cost_s, _) in paths.items() if servings[key].has_head
+    ]
+    try:
+        found = lowest_latency_route(announcements, request, costs)
+    except NoRoute:
+        return None, min(ends, default=None)
+    return expected_step_s(found, announcements, costs), min(ends, default=None)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_no_path_that_is_left_out_would_have_been_cheaper(seed: int) -> None:
+    random = Random(seed)
+    everyone = []
+    ids = [PeerId(bytes([n]) * 32) for n in range(1, random.randint(2, 12))]
+    for peer_id in ids:
+        start = random.randrange(6)
+        end = random.randint(start + 1, 6)
+        block_s = random.choice((0.001, 0.01, random.uniform(0.0001, 0.05)))
+        everyone.append(peer(peer_id, start, end, block_s=block_s))
+    pairs = [(x, y) for x in ids for y in ids if x != y and random.random() < 0.4]
+    links = Links(
+        own={peer_id: random.random() / 5 for peer_id in ids if random.random() < 0.7},
+        between={pair: random.choice((0.0001, 0.3, random.random() / 5)) for pair in pairs},
+    )
+    found_s, least_s = compared_costs_s(everyone, REQUEST, HopCosts(links=links))
+    assert found_s == pytest.approx(least_s)
+
+
+def test_most_paths_of_a_large_swarm_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However near some of its peers are to each other."""
+    base = peer(A, 0, 6).serving
+    assert base is not None
+    ids = [PeerId(n.to_bytes(32, "big")) for n in range(1, 401)]
+    everyone = [
+        replace(
+            peer(peer_id, 0, 6),
+            rtts=tuple((ids[(n * 7 + k) % 400], 0.001 * k) for k in range(1, 33)),
+            serving=replace(
+                base,
+                num_blocks=80,
+                span=Span(start, start + 20),
+                has_embeddings=start == 0,
+                has_head=start == 60,
+                decode_block_s=0.001 + 0.00001 * (n % 17),
+            ),
+        )
+        for n, peer_id in enumerate(ids)
+        for start in [n % 61]
+    ]
+    looks = Counter[str]()
+    follows = RouteRequest.follows
+
+    def counted(self: RouteRequest, before: PeerId, after: PeerId) -> bool:
+        looks["paths"] += 1
+        return follows(self, before, after)
+
+    monkeypatch.setattr(RouteRequest, "follows", counted)
+    costs = HopCosts(links=announced_links(everyone, {}))
+    route = lowest_latency_route(everyone, replace(REQUEST, num_blocks=80), costs)
+    assert route.hops[0].span.start == 0
+    assert route.hops[-1].span.end == 80
+    assert looks["paths"] < 100_000  # 100 paths for each of 100 holders of 80 blocks are 800 000
 
 
 def test_a_large_swarm_is_routed() -> None:
