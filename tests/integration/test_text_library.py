@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from nodes import ask, collect, running_swarm
 
-from gridnode.control.answer_schema import GenerateRequest
+from gridnode.control.answer_schema import ChatMessage, GenerateRequest
 from gridnode.core.spans import Span
-from gridnode.errors import NoCapacity, PeerLost, ProtocolError
+from gridnode.engine import template_process
+from gridnode.errors import BadInput, NoCapacity, PeerLost, ProtocolError
 from gridnode.node import text_library
 from gridnode.node.uplink import Uplink
 from gridnode.wire.codec import encode_message
@@ -42,6 +43,28 @@ def test_a_node_without_blocks_answers_like_one_that_has_them(tiny_llama: Path, 
             again = await swarm.start(None, serves=False)
             await swarm.wait_ready()
             assert (await ask(again, [1, 2, 3])).token_ids
+
+    asyncio.run(scenario())
+
+
+def test_a_template_of_a_peer_that_never_ends_holds_nobody_up(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was fetched before, and is read from the disk."""
+    monkeypatch.setattr(template_process, "RENDER_TIMEOUT_S", 1.0)
+    hostile = Path(shutil.copytree(tiny_llama, tmp_path / "hostile"))
+    loops = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
+    (hostile / "chat_template.jinja").write_text(loops)
+
+    async def scenario() -> None:
+        async with running_swarm(hostile, [Span(0, 4)]) as swarm:
+            request = GenerateRequest(messages=(ChatMessage(role="user", content="hello"),), max_tokens=2)
+            for _ in range(2):
+                bare = await swarm.start(None, serves=False)
+                await swarm.wait_ready()
+                with pytest.raises(BadInput, match="which a peer sent, ran for 1 s and was stopped"):
+                    await collect(bare, request)
+                assert (await ask(bare, [1, 2, 3])).token_ids
 
     asyncio.run(scenario())
 
