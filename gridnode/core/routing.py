@@ -189,6 +189,7 @@ def allowed_servings(announcements: Iterable[Announcement], request: RouteReques
         for ann in sorted(announcements, key=lambda ann: ann.peer_id)
         if ann.serving is not None
         and ann.serving.model == request.model
+        and ann.serving.num_blocks == request.num_blocks
         and (not request.adapter or request.adapter in ann.serving.adapters)
         and request.allows(ann.peer_id)
     }

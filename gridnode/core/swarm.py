@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -37,6 +38,9 @@ class SwarmState:
     sequences: Mapping[PeerId, int] = field(default_factory=lambda: MappingProxyType({}))
     """Newest sequence number of every peer heard of, the expired ones too: refuses replays."""
 
+    me: PeerId | None = None
+    """Whose view it is: it knows for sure how many blocks the model has that it serves."""
+
     def apply(self, announcement: Announcement, *, now: float, age_s: float = 0.0) -> SwarmState:
         """Return the state after hearing `announcement`, which was made `age_s` seconds ago.
 
@@ -53,7 +57,8 @@ class SwarmState:
             peers.pop(peer_id, None)
         else:
             peers[peer_id] = Peer(announcement, now + remaining_s)
-        return SwarmState(MappingProxyType(peers), self._remember(peer_id, announcement.sequence))
+        sequences = self._remember(peer_id, announcement.sequence)
+        return replace(self, peers=MappingProxyType(peers), sequences=sequences)
 
     def _remember(self, peer_id: PeerId, sequence: int) -> Mapping[PeerId, int]:
         sequences = {key: value for key, value in self.sequences.items() if key != peer_id}
@@ -73,21 +78,44 @@ class SwarmState:
         return self if len(alive) == len(self.peers) else replace(self, peers=MappingProxyType(alive))
 
     def models(self) -> dict[ModelId, int]:
-        """Return every model that somebody loads or serves, with its number of blocks."""
-        return {serving.model: serving.num_blocks for serving in self._servings()}
+        """Return every model that somebody loads or serves, with its number of blocks.
+
+        Where peers disagree, most of them are right, and of as many those heard first; but this node knows
+        best what it serves itself. Others are passed by: none of them may make a model unusable.
+        """
+        said: dict[ModelId, Counter[int]] = {}
+        for serving in self._servings():
+            said.setdefault(serving.model, Counter())[serving.num_blocks] += 1
+        return {model: self._agreed(model, counts) for model, counts in said.items()}
+
+    def _agreed(self, model: ModelId, said: Counter[int]) -> int:
+        own = self.peers.get(self.me) if self.me is not None else None
+        serving = own.announcement.serving if own else None
+        if serving is not None and serving.model == model:
+            return serving.num_blocks
+        return max(said, key=said.__getitem__)
 
     def _servings(self) -> list[Serving]:
         return [peer.announcement.serving for peer in self.peers.values() if peer.announcement.serving]
 
     def serving(self, model: ModelId, *, states: frozenset[PeerState] | None = None) -> list[Announcement]:
-        """Return the announcements of who serves `model`, by default those that are online."""
+        """Return the announcements of who serves `model`, by default those that are online.
+
+        Who announces another number of its blocks than `models` serves something else.
+        """
         wanted = states or frozenset({PeerState.ONLINE})
-        return [
-            peer.announcement
+        everyone = [
+            (peer.announcement, serving)
             for peer in self.peers.values()
-            if peer.announcement.state in wanted
-            and peer.announcement.serving is not None
-            and peer.announcement.serving.model == model
+            if (serving := peer.announcement.serving) is not None and serving.model == model
+        ]
+        if not everyone:
+            return []
+        num_blocks = self._agreed(model, Counter(serving.num_blocks for _, serving in everyone))
+        return [
+            announcement
+            for announcement, serving in everyone
+            if announcement.state in wanted and serving.num_blocks == num_blocks
         ]
 
     def spans(self, model: ModelId, *, states: frozenset[PeerState] | None = None) -> list[Span]:

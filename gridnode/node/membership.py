@@ -88,7 +88,7 @@ class Membership:
         on_change: Callable[[SwarmState, SwarmState], None] = lambda before, after: None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
-        self.swarm = SwarmState()
+        self.swarm = SwarmState(me=links.peer_id)
         self._config = config
         self._links = links
         self._describe = describe

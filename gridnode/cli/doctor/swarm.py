@@ -219,10 +219,5 @@ def _models(facts: SwarmFacts) -> Iterator[tuple[str, int, tuple[Span, ...]]]:
             yield found.name, found.num_blocks, tuple(Span(start, end) for start, end in found.gaps)
         return
     swarm = facts.heard()
-    served = {
-        peer.announcement.serving.model: peer.announcement.serving.num_blocks
-        for peer in swarm.peers.values()
-        if peer.announcement.serving
-    }
-    for model, num_blocks in served.items():
+    for model, num_blocks in swarm.models().items():
         yield model.name, num_blocks, swarm.gaps(model, num_blocks)

@@ -114,6 +114,13 @@ def test_other_weights_of_the_same_name_never_mix() -> None:
     assert caught.value.gaps == ((3, 6),)
 
 
+def test_who_announces_another_number_of_blocks_is_no_hop() -> None:
+    stranger = peer(A, 0, 3)
+    assert stranger.serving is not None
+    stranger = replace(stranger, serving=replace(stranger.serving, num_blocks=9, decode_block_s=1e-6))
+    assert hops([stranger, peer(B, 0, 6)]) == [Hop(B, Span(0, 6))]
+
+
 def test_a_gap_is_named_with_what_to_run() -> None:
     with pytest.raises(NoRoute, match=r"blocks 2:4 of 0:6 .*--blocks 2:4") as caught:
         hops([peer(A, 0, 2), peer(B, 4, 6)])

@@ -101,6 +101,33 @@ def test_gaps_and_coverage_count_those_that_are_online() -> None:
     assert swarm.models() == {MODEL: 6}
 
 
+def said_to_have(num_blocks: int, number: int) -> Announcement:
+    honest = announcement(number, span=Span(0, 3))
+    assert honest.serving is not None
+    return replace(honest, serving=replace(honest.serving, num_blocks=num_blocks))
+
+
+def test_one_stranger_cannot_change_the_number_of_blocks_of_a_model() -> None:
+    swarm = SwarmState()
+    for number, num_blocks in enumerate((6, 6, 9, 3), start=1):
+        swarm = swarm.apply(said_to_have(num_blocks, number), now=0.0)
+        assert swarm.models() == {MODEL: 6}
+        assert swarm.coverage(MODEL, 6) == [min(number, 2)] * 3 + [0] * 3
+        assert swarm.gaps(MODEL, 6) == (Span(3, 6),)
+    # Of as many, those heard first are believed.
+    swarm = swarm.apply(said_to_have(9, 5), now=0.0)
+    assert swarm.models() == {MODEL: 6}
+
+
+def test_what_a_node_serves_itself_it_knows_better_than_any_number_of_strangers() -> None:
+    mine = said_to_have(6, 9)
+    swarm = SwarmState(me=mine.peer_id)
+    for said in (*(said_to_have(9, number) for number in range(1, 4)), mine):
+        swarm = swarm.apply(said, now=0.0)
+    assert swarm.models() == {MODEL: 6}
+    assert [ann.peer_id for ann in swarm.serving(MODEL)] == [mine.peer_id]
+
+
 @pytest.mark.parametrize("decode_block_s", [0.0, -1.0, float("nan"), float("inf"), 1e9])
 def test_nonsense_speeds_are_refused(decode_block_s: float) -> None:
     serving = announcement(span=Span(0, 3)).serving
