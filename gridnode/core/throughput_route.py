@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations_with_replacement
 
 from gridnode.core.announcements import Announcement, Serving
 from gridnode.core.hop_costs import HopCosts
@@ -48,6 +49,9 @@ def _walk(
     servings: Mapping[PeerId, Serving], request: RouteRequest, costs: HopCosts, limit_s: float
 ) -> tuple[Hop, ...] | None:
     """Return hops of which none takes more than `limit_s` for a token, or None if there are none."""
+    if request.pinned:
+        routes = (_along(run, servings, request, costs, limit_s) for run in _runs(servings, request))
+        return next((hops for hops in routes if hops is not None), None)
     span = request.span
     hops: list[Hop] = []
     while not hops or hops[-1].span.end < span.end:
@@ -73,7 +77,7 @@ def _may_follow(hops: list[Hop], peer_id: PeerId, serving: Serving, request: Rou
     if not hops:
         return request.begins_at(peer_id, serving)
     # A hop computes one span of a session: a peer does not come twice.
-    return request.follows(hops[-1].peer_id, peer_id) and all(hop.peer_id != peer_id for hop in hops)
+    return all(hop.peer_id != peer_id for hop in hops)
 
 
 def _reach(
@@ -88,6 +92,51 @@ def _reach(
     if end == request.span.end and not request.ends_at(peer_id, serving):
         end -= 1
     return end
+
+
+def _runs(servings: Mapping[PeerId, Serving], request: RouteRequest) -> Iterator[tuple[PeerId, ...]]:
+    """Yield what a route may be of the pinned peers: all of them, or some one behind the other for a part."""
+    pinned, span = request.pinned, request.span
+    for first, last in combinations_with_replacement(range(len(pinned)), 2):
+        run = pinned[first : last + 1]
+        if not all(peer_id in servings for peer_id in run):
+            continue
+        begin, end = servings[run[0]], servings[run[-1]]
+        if (
+            span.start in begin.span
+            and span.end - 1 in end.span
+            and request.begins_at(run[0], begin)
+            and request.ends_at(run[-1], end)
+        ):
+            yield run
+
+
+def _along(
+    run: tuple[PeerId, ...],
+    servings: Mapping[PeerId, Serving],
+    request: RouteRequest,
+    costs: HopCosts,
+    limit_s: float,
+) -> tuple[Hop, ...] | None:
+    """Return hops at every peer of `run`, each within `limit_s`, or None if there are none.
+
+    Each goes as far as it can, but leaves a block to everyone behind it.
+    """
+    ends: list[int] = []
+    end = request.span.end
+    for peer_id in reversed(run):
+        ends.append(min(end, servings[peer_id].span.end))
+        end = ends[-1] - 1
+    hops: list[Hop] = []
+    start = request.span.start
+    for peer_id, end in zip(run, reversed(ends), strict=True):
+        serving = servings[peer_id]
+        reached = min(end, _reach(peer_id, serving, start, request, costs, limit_s))
+        if reached <= start:
+            return None
+        hops.append(Hop(peer_id, Span(start, reached)))
+        start = reached
+    return tuple(hops) if start == request.span.end else None
 
 
 def _bottleneck_s(hops: tuple[Hop, ...], servings: Mapping[PeerId, Serving], costs: HopCosts) -> float:

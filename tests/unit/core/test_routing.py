@@ -115,7 +115,7 @@ def test_other_weights_of_the_same_name_never_mix() -> None:
 
 
 def test_who_announces_another_number_of_blocks_is_no_hop() -> None:
-    stranger = peer(A, 0, 3)
+    stranger = peer(A, 0, 6)
     assert stranger.serving is not None
     stranger = replace(stranger, serving=replace(stranger.serving, num_blocks=9, decode_block_s=1e-6))
     assert hops([stranger, peer(B, 0, 6)]) == [Hop(B, Span(0, 6))]
