@@ -30,6 +30,7 @@ from gridnode.node.hop_session import HopSession
 from gridnode.node.links import Links
 from gridnode.node.queue_gauge import QueueGauge
 from gridnode.node.refusal import refuse
+from gridnode.node.session_places import SessionPlaces
 from gridnode.node.uplink import Uplink
 from gridnode.wire.codec import encode_message
 from gridnode.wire.frames import Frame
@@ -59,7 +60,7 @@ class BlockServer:
 
     Args:
         serving: Returns what this node serves now, or None while nothing is loaded.
-        max_sessions: Sessions that are served at once; each holds a stream and a lease. May be changed.
+        max_sessions: Sessions that are served at once; `places.limit` changes it.
         session_ttl_s: Sessions end that have sent no step for so long; their clients may open them again.
         uplink: What results and hidden states wait for.
         on_refused: Called with the client and the reason when a session is refused or ends by an error.
@@ -80,13 +81,11 @@ class BlockServer:
         self._engine = engine
         self._links = links
         self._serving = serving
-        self.max_sessions = max_sessions
+        self.places = SessionPlaces(max_sessions)
         self._session_ttl_s = session_ttl_s
         self._uplink = uplink
         self._sessions: dict[SessionId, HopSession] = {}
         self._opened = asyncio.Condition()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self.computed_tokens = dict.fromkeys(StepKind, 0)
         """Tokens of every kind of step that came through the blocks here."""
 
@@ -105,10 +104,6 @@ class BlockServer:
         now = asyncio.get_running_loop().time()
         return tuple(session.status(now=now) for session in self._sessions.values())
 
-    async def wait_idle(self) -> None:
-        """Return once no session is open here. Cancelling is safe."""
-        await self._idle.wait()
-
     async def serve_session(
         self, stream: Stream, opening: OpenSession, body: bytes | bytearray | memoryview = b""
     ) -> None:
@@ -124,10 +119,11 @@ class BlockServer:
             async with asyncio.TaskGroup() as group:
                 lost = group.create_task(_raise_when_lost(stream), name="client")
                 self._check(opening)
-                async with self._leased(stream, opening, body, group) as session:
-                    free = self._serving_now().free_cache_tokens
-                    await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
-                    await self._take_steps(session, stream)
+                with self.places.take(opening.session):
+                    async with self._leased(stream, opening, body, group) as session:
+                        free = self._serving_now().free_cache_tokens
+                        await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
+                        await self._take_steps(session, stream)
                 lost.cancel()
         except* PeerLost as errors:
             logger.debug("session %s: %s", opening.session.hex()[:8], errors.exceptions[0])
@@ -231,10 +227,6 @@ class BlockServer:
         _check_served(serving, opening)
         if opening.max_tokens > serving.max_session_tokens:
             raise ContextFull(opening.max_tokens, serving.max_session_tokens)
-        if len(self._sessions) >= self.max_sessions:
-            raise NoCapacity(f"{self.max_sessions} sessions are open on this node, no more are taken")
-        if opening.session in self._sessions:
-            raise ProtocolError("this session is open already")
 
     @contextlib.asynccontextmanager
     async def _leased(
@@ -273,7 +265,6 @@ class BlockServer:
                 await self._reach(opening.next_hop)
             async with self._opened:
                 self._sessions[opening.session] = session
-                self._idle.clear()
                 self._opened.notify_all()
             yield session
         finally:
@@ -281,8 +272,6 @@ class BlockServer:
             if session.sending is not None:
                 session.sending.cancel()
             self._sessions.pop(opening.session, None)
-            if not self._sessions:
-                self._idle.set()
             if session.push is not None:
                 session.push.finish()
             with contextlib.suppress(EngineLost):  # the lease died with the worker

@@ -173,7 +173,7 @@ class Contribution:
         """Take over from `config` what may change while blocks are served."""
         self._config = config
         if self.block_server is not None:
-            self.block_server.max_sessions = config.sessions
+            self.block_server.places.limit = config.sessions
 
     async def leave(self, timeout_s: float) -> int:
         """Take nothing new and wait until the sessions here have moved away or ended.
@@ -334,7 +334,7 @@ class Contribution:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self.block_server.wait_idle()
+                await self.block_server.places.wait_idle()
 
 
 def is_news(announced_tokens: int, free_tokens: int, total_tokens: int) -> bool:

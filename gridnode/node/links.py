@@ -97,12 +97,12 @@ class Links:
         """Return a connection to `peer_id`; dial it if there is none. Cancelling is safe.
 
         Raises:
-            PeerLost: it does not answer at any of `addresses`, or belongs to another swarm by now.
-            Unauthentic: somebody else answers there.
+            PeerLost: it does not answer at any of `addresses`, or somebody else does, or it is in another
+                swarm by now, or speaks nonsense.
         """
         try:
             return self._linked(peer_id) or await self._dial_once(peer_id, tuple(addresses))
-        except (BadInput, SwarmRefused) as exc:  # it said that it is at such addresses
+        except (BadInput, SwarmRefused, ProtocolError) as exc:  # it said that it is at such addresses
             raise PeerLost(str(exc)) from exc
 
     async def join(self, address: Address) -> Connection:

@@ -15,10 +15,12 @@ from gridnode.core.sampling import SamplingParams
 from gridnode.engine.tuned_tensors import NOTHING_ADDED, Added
 from gridnode.errors import ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
 from gridnode.net.transport import Stream
+from gridnode.node.answer_check import AnswerCheck
 from gridnode.node.links import Links
 from gridnode.wire.codec import encode_message
 from gridnode.wire.messages import (
     HopTrace,
+    Message,
     NextHop,
     OpenSession,
     Output,
@@ -104,7 +106,8 @@ class RemoteSession:
         """Numbers of the hops that have opened the session."""
 
         self._listeners: list[asyncio.Task[None]] = []
-        self._pending: dict[int, asyncio.Future[StepOutcome]] = {}
+        self._pending: dict[int, tuple[Step, asyncio.Future[StepOutcome]]] = {}
+        self._check = AnswerCheck(len(plan.route.hops))
         self._failure: GridError | None = None
         self._num_steps = 0
         self._expected_step_s = expected_step_s
@@ -167,7 +170,8 @@ class RemoteSession:
         or send the next step from the position before.
 
         Raises:
-            PeerRefused: a hop answered with an error or is gone.
+            PeerRefused: a hop answered with an error or with something else than was asked, took no step in
+                time, or is gone.
             PeerLost: no answer came in time.
         """
         if self._failure is not None:
@@ -176,17 +180,19 @@ class RemoteSession:
         self._num_steps += 1
         is_alone = not self._pending
         answer: asyncio.Future[StepOutcome] = asyncio.get_running_loop().create_future()
-        self._pending[number] = answer
         num_tokens = tensor.shape[1]
         message = Step(
             step=number, position=position, kind=kind, output=output, tensor=tensor, history=tuple(history)
         )
+        self._pending[number] = message, answer
+        is_sent = False
         clock = asyncio.get_running_loop().time
         try:
             began_at = clock()
-            await self._streams[0].send(encode_message(message, body))
             async with asyncio.timeout(self._timeout_s(kind, num_tokens)) as timeout:
                 self._timeouts[number] = (timeout, kind, num_tokens)
+                await self._streams[0].send(encode_message(message, body))
+                is_sent = True
                 outcome = await answer
             # Steps follow each other: this one may have waited for those before it.
             took_s = clock() - max(began_at, self._heard_at)
@@ -198,6 +204,10 @@ class RemoteSession:
             return outcome
         except TimeoutError as exc:
             silence_s = clock() - max(began_at, self._heard_at)
+            if self._failure is not None:
+                raise self._failure from exc
+            if not is_sent:
+                raise _stuck(self.plan.route.hops[0], silence_s) from exc
             raise PeerLost(f"no answer from {self.plan.route} in {silence_s:.3g} s") from exc
         finally:
             self._timeouts.pop(number, None)
@@ -217,7 +227,7 @@ class RemoteSession:
         """Begin to wait anew for every step under way: the hops do something."""
         for number, (timeout, kind, num_tokens) in self._timeouts.items():
             # A step whose answer is there already may not have noticed.
-            if not timeout.expired() and not self._pending[number].done():
+            if not timeout.expired() and not self._pending[number][1].done():
                 timeout.reschedule(self._heard_at + self._timeout_s(kind, num_tokens))
 
     async def aclose(self) -> None:
@@ -259,16 +269,11 @@ class RemoteSession:
             connection = await self._links.connect(hop.peer_id, self._addresses.get(hop.peer_id, ()))
             self._streams[index] = stream = await connection.open_lane()
             await stream.send(encode_message(opening, body))
-            frame = await stream.receive()
         except PeerLost as exc:
             raise _lost(hop, str(exc)) from exc
-        if frame is None:
-            raise _lost(hop, "it ended the session before it began")
-        message = decode_message(frame)
-        if isinstance(message, Refused):
-            raise _refused(hop, message)
+        message, _ = await _receive(hop, stream)
         if not isinstance(message, SessionOpened):
-            raise ProtocolError(f"{type(message).__name__} came where SessionOpened was expected")
+            raise _nonsense(hop, f"{type(message).__name__} came where SessionOpened was expected")
         self._answered.add(index)
 
     def _next_hop(self, hop: Hop) -> NextHop:
@@ -277,35 +282,73 @@ class RemoteSession:
     async def _listen(self, hop: Hop, stream: Stream) -> None:
         """Take the results and refusals of one hop until its stream ends."""
         try:
-            while (frame := await stream.receive()) is not None:
-                self._take(hop, decode_message(frame), frame.body)
-            self._fail(_lost(hop, "it ended the session"))
-        except PeerLost as exc:
-            self._fail(_lost(hop, str(exc)))
+            while True:
+                message, body = await _receive(hop, stream)
+                self._take(hop, message, body)
         except GridError as exc:
             self._fail(exc)
 
-    def _take(self, hop: Hop, message: object, body: bytes | bytearray | memoryview) -> None:
-        if isinstance(message, Refused):
-            raise _refused(hop, message)
-        if not isinstance(message, StepResult):
-            raise ProtocolError(f"node {short(hop.peer_id)} sent {type(message).__name__} in a session")
-        answer = self._pending.get(message.step)
-        if answer is not None and not answer.done():
-            answer.set_result(StepOutcome(tensor=message.tensor, body=body, trace=message.trace))
+    def _take(self, hop: Hop, message: Message, body: bytes | bytearray | memoryview) -> None:
+        if not isinstance(message, StepResult) or hop is not self.plan.route.hops[-1]:
+            raise _nonsense(hop, f"it sent {type(message).__name__} in a session")
+        step, answer = self._pending.get(message.step, (None, None))
+        if step is None or answer is None or answer.done():
+            return  # nobody waits for it any more
+        try:
+            self._check.check(step, message, body)
+        except ProtocolError as exc:
+            raise _nonsense(hop, str(exc)) from exc
+        answer.set_result(StepOutcome(tensor=message.tensor, body=body, trace=message.trace))
 
     def _fail(self, error: GridError) -> None:
         """End every step under way and refuse new ones: a session with a lost hop is over."""
         self._failure = self._failure or error
-        for answer in self._pending.values():
+        for _, answer in self._pending.values():
             if not answer.done():
                 answer.set_exception(self._failure)
+                answer.exception()  # a step that waits to be sent never looks
+
+
+async def _receive(hop: Hop, stream: Stream) -> tuple[Message, bytes | bytearray | memoryview]:
+    """Return what a hop says next, and its body.
+
+    Raises:
+        PeerRefused: it refuses to go on, sent nonsense, or is gone.
+    """
+    try:
+        frame = await stream.receive()
+        if frame is None:
+            raise PeerLost("it ended the session")
+        message = decode_message(frame)
+    except PeerLost as exc:
+        raise _lost(hop, str(exc)) from exc
+    except ProtocolError as exc:
+        raise _nonsense(hop, str(exc)) from exc
+    if isinstance(message, Refused):
+        raise _refused(hop, message)
+    return message, frame.body
 
 
 def _lost(hop: Hop, text: str) -> PeerRefused:
     return PeerRefused(
         f"node {short(hop.peer_id)} with blocks {hop.span} is gone: {text}",
         reason=ErrorCode.PEER_LOST,
+        peer_id=hop.peer_id,
+    )
+
+
+def _nonsense(hop: Hop, text: str) -> PeerRefused:
+    return PeerRefused(
+        f"node {short(hop.peer_id)} with blocks {hop.span} broke the protocol: {text}",
+        reason=ErrorCode.PROTOCOL,
+        peer_id=hop.peer_id,
+    )
+
+
+def _stuck(hop: Hop, silence_s: float) -> PeerRefused:
+    return PeerRefused(
+        f"node {short(hop.peer_id)} with blocks {hop.span} took no step in {silence_s:.3g} s",
+        reason=ErrorCode.TIMEOUT,
         peer_id=hop.peer_id,
     )
 

@@ -30,6 +30,7 @@ _SURVIVABLE = frozenset(
         ErrorCode.NO_CAPACITY,
         ErrorCode.NO_TRAINING,
         ErrorCode.PEER_LOST,
+        ErrorCode.PROTOCOL,
         ErrorCode.TIMEOUT,
         ErrorCode.WRONG_MODEL,
         ErrorCode.WRONG_SPAN,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gridnode.core.spans import Span
 from gridnode.errors import NoCapacity
 from gridnode.node import lasting_session, remote_session, session_opener
 from gridnode.node.engine_supervisor import StepOutput
+from gridnode.wire.tensors import TensorHeader
 
 pytestmark = pytest.mark.swarm
 
@@ -160,6 +162,36 @@ def test_b4_a_hop_that_hangs_is_replaced_with_the_same_tokens(
                     os.kill(pid, signal.SIGCONT)
             assert token_ids == undisturbed
             assert reroutes >= 1
+
+    asyncio.run(scenario())
+
+
+def test_a_hop_that_answers_something_else_is_replaced_with_the_same_tokens(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with running_swarm(tiny_llama, [Span(0, 2), Span(2, 4), Span(2, 4)]) as swarm:
+            node = swarm.nodes[0]
+            expected = (await ask(node, PROMPT, max_tokens=NUM_TOKENS)).token_ids
+            broken: list[str] = []
+
+            def break_last_hop(started: Started) -> None:
+                broken.append(started.route[1].peer_id)
+                [hop] = [n for n in swarm.nodes if n.status().peer_id == broken[0]]
+                engine = hop._contribution.engine
+                assert engine is not None
+                in_order = engine.step
+
+                async def step(*args: Any, **fields: Any) -> StepOutput:
+                    output = await in_order(*args, **fields)
+                    return replace(output, tensor=TensorHeader("int32", (0,)), body=b"")
+
+                monkeypatch.setattr(engine, "step", step)
+
+            token_ids, reroutes, finished = await answer_while(node, SamplingParams(), 20, break_last_hop)
+            assert token_ids == expected
+            assert reroutes == 1
+            assert finished.route[1].peer_id not in broken
 
     asyncio.run(scenario())
 
