@@ -89,7 +89,8 @@ def read_lines(file: str) -> list[Line]:
         BadInput: it cannot be read as text, or there is none.
     """
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        given = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        text = given.decode()
     except (OSError, UnicodeDecodeError) as exc:
         raise BadInput(f"cannot read {file}: {reason(exc)}") from exc
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
