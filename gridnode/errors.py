@@ -31,6 +31,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
+from gridnode.commands import up_command
+
 
 class ErrorCode(StrEnum):
     """What went wrong, in one stable word: on the wire, in JSON and in logs."""
@@ -169,9 +171,10 @@ class NoRoute(NoCapacity):
         missing = ", ".join(f"{start}:{end}" for start, end in gaps)
         # Whoever limits the peers may have reasons: nobody else is taken instead.
         whom = " that the request allows (route, allow, block, private, adapter)" if is_limited else ""
+        # No quotes around the command: it may have its own, and who pastes them all would undo those.
         super().__init__(
             f"no route for {model}: blocks {missing} of 0:{num_blocks} are served by nobody{whom}; "
-            f"start a node for them with 'gridnode up --model {model} --blocks {missing.split(', ')[0]}'"
+            f"start a node for them: {up_command(model, blocks=missing.split(', ')[0])}"
         )
         self.gaps = gaps
         self.is_limited = is_limited

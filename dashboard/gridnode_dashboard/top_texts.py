@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
+from gridnode.commands import up_command
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine, describe_pause
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, SessionStatus
@@ -46,7 +47,7 @@ def header_text(status: NodeStatus, width: int) -> Text:
 def models_text(status: NodeStatus, shown: Sequence[PeerStatus], width: int) -> Text:
     """Return all models with their rulers; only `shown` nodes have a row."""
     if not status.models:
-        return Text("No model is served yet: gridnode up --model PATH_OR_HUB_ID")
+        return Text(f"No model is served yet: {up_command('PATH_OR_HUB_ID')}")
     return Text("\n\n").join(_model_text(model, status, shown, width) for model in status.models)
 
 
@@ -59,7 +60,7 @@ def _model_text(model: ModelStatus, status: NodeStatus, shown: Sequence[PeerStat
     missing = missing_blocks(model, status)
     if not missing:
         return text.append("no route yet: the nodes that will serve the rest are loading", "yellow")
-    command = f"gridnode up --model {plain(model.name)} --blocks {missing[0]} --join {status.join_address}"
+    command = up_command(model.name, blocks=str(missing[0]), join=status.join_address)
     blocks = ", ".join(map(str, missing))
     return text.append(f"nobody serves blocks {blocks}; on another computer:\n{command}", "red")
 

@@ -79,7 +79,10 @@ def ending() -> Iterator[None]:
 
 def complain(text: str) -> None:
     """Write what went wrong to standard error."""
-    print(f"gridnode: {text}", file=sys.stderr)
+    from gridnode.cli.showing import printable  # loads rich, which most commands end without
+
+    # Other nodes wrote some of it.
+    print(f"gridnode: {printable(text)}", file=sys.stderr)
 
 
 def _show_traceback() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gridnode.cli.showing import name_text, printable
+from gridnode.commands import up_command
 from gridnode.config import DEFAULT_API
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine, describe_pause, readiness
@@ -36,15 +37,9 @@ class Doorstep:
     model: str
     """What this node was told to serve; may be empty."""
 
-    def join_command(self, model: str, blocks: Span | None = None) -> str:
+    def join_command(self, model: str, blocks: str = "") -> str:
         """Return what to run elsewhere to join this node's swarm."""
-        parts = ["gridnode up"]
-        if model:
-            parts.append(f"--model {model}")
-        if blocks:
-            parts.append(f"--blocks {blocks}")
-        parts += [f"--join {address}" for address in self.reachable[:1]]
-        return " ".join(parts)
+        return up_command(model, blocks=blocks, join="".join(map(str, self.reachable[:1])))
 
     def ask_command(self) -> str:
         """Return how to ask this node."""
@@ -181,7 +176,7 @@ def _model_lines(model: ModelStatus, missing: tuple[Span, ...] | None, doorstep:
         return [f"  waiting  others are loading the rest of {name}"]
     return [
         f"  waiting  blocks {', '.join(map(str, missing))} of {name} are served by nobody yet",
-        f"  next     {doorstep.join_command(doorstep.model or name, missing[0])}",
+        f"  next     {doorstep.join_command(doorstep.model or model.name, str(missing[0]))}",
     ]
 
 

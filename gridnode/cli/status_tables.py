@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gridnode.cli.showing import milliseconds, name_text, plain_table, printable
+from gridnode.commands import up_command
 from gridnode.control.missing_blocks import missing_blocks
 from gridnode.control.readiness import describe_engine, describe_pause
 from gridnode.control.served_relay import ServedRelay, describe_losses, describe_traffic
@@ -127,10 +128,8 @@ def _route(model: ModelStatus) -> str:
 
 
 def _no_model(status: NodeStatus) -> Text:
-    return Text(
-        f"No model yet. Serve one: gridnode up --model PATH_OR_HUB_ID --join {status.join_address}",
-        style="yellow",
-    )
+    command = up_command("PATH_OR_HUB_ID", join=status.join_address)
+    return Text(f"No model yet. Serve one: {command}", style="yellow")
 
 
 def gap_hint(model: ModelStatus, status: NodeStatus) -> Text | None:
@@ -138,7 +137,5 @@ def gap_hint(model: ModelStatus, status: NodeStatus) -> Text | None:
     missing = missing_blocks(model, status)
     if not missing:
         return None
-    command = (
-        f"gridnode up --model {printable(model.name)} --blocks {missing[0]} --join {status.join_address}"
-    )
+    command = up_command(model.name, blocks=str(missing[0]), join=status.join_address)
     return Text(f"To fill the gap, on another computer: {command}", style="yellow")

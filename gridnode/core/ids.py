@@ -12,6 +12,8 @@ from typing import NewType
 PEER_ID_BYTES = 32
 SESSION_ID_BYTES = 16
 MAX_SWARM_NAME_CHARACTERS = 64
+# The longest name that file systems give to a file; those of the Hub are shorter.
+MAX_MODEL_NAME_CHARACTERS = 255
 
 PeerId = NewType("PeerId", bytes)
 """A node's Ed25519 public key: 32 bytes (RFC 8032)."""
@@ -53,7 +55,7 @@ class ModelId:
     """One set of weights. Two checkpoints of the same name never mix."""
 
     name: str
-    """What people call it: a Hub id, or the name of the file or directory."""
+    """What people call it, in characters that can be shown: a Hub id, or the name of the file or directory."""
 
     manifest: str
     """Manifest hash: 64 hexadecimal characters, see `gridnode.engine.manifest`."""
@@ -62,6 +64,14 @@ class ModelId:
         # Peers say it, and directories are named after it.
         if not _MANIFEST.fullmatch(self.manifest):
             raise ValueError(f"not a manifest hash of 64 hexadecimal characters: {self.manifest[:80]!r}")
+        # Strangers choose names, and terminals show them.
+        if not self.name.isprintable():
+            raise ValueError(f"the name of the model {self.name[:80]!r} has characters that cannot be shown")
+        if not 0 < len(self.name) <= MAX_MODEL_NAME_CHARACTERS:
+            raise ValueError(
+                f"the name of the model has {len(self.name)} characters, 1 to {MAX_MODEL_NAME_CHARACTERS} "
+                "are allowed"
+            )
 
     def __str__(self) -> str:
         return f"{self.name}@{self.manifest[:12]}"

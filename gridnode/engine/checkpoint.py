@@ -87,7 +87,10 @@ class Checkpoint(ABC):
     ) -> None:
         self.config = with_defaults(config)
         self.tensors = dict(tensors)
-        self.model_id = ModelId(name, manifest_hash(config, file_hashes))
+        try:
+            self.model_id = ModelId(name, manifest_hash(config, file_hashes))
+        except ValueError as exc:
+            raise BadCheckpoint(f"{exc}: rename its file or directory") from exc
 
     @abstractmethod
     def read(self, name: str) -> Array:

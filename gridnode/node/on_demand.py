@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from gridnode.commands import up_command
 from gridnode.engine.locate import complete_models
 from gridnode.errors import GridError, ModelLoading, NoCapacity
 from gridnode.node.admission import Admission
@@ -48,8 +49,7 @@ class OnDemand:
         if self._contribution.location not in ("", found):
             raise NoCapacity(
                 f"{found} is on this computer, but this node serves {self._contribution.location}; start "
-                f"another one with 'gridnode up --model {found} --state-dir DIRECTORY --listen 0.0.0.0:0 "
-                "--api 127.0.0.1:0'"
+                f"another one: {up_command(found)} --state-dir DIRECTORY --listen 0.0.0.0:0 --api 127.0.0.1:0"
             )
         if reason := self._contribution.pausing.reason:
             raise NoCapacity(f"{found} is on this computer, but this node is paused: {reason}")

@@ -11,7 +11,7 @@ from gridnode_dashboard.block_ruler import cell_blocks, model_ruler
 from gridnode_dashboard.contributors import contributors
 from gridnode_dashboard.formatting import bars, meter
 from gridnode_dashboard.node_history import MAX_SAMPLES, NodeHistory
-from gridnode_dashboard.top_texts import node_text, peer_text
+from gridnode_dashboard.top_texts import models_text, node_text, peer_text
 
 ME = STATUS.peers[0]
 assert ME.serving is not None
@@ -77,3 +77,9 @@ def test_who_pauses_says_why() -> None:
     pause = PauseStatus(reason="on battery", remaining_s=None, is_owners=False)
     told = node_text(replace(STATUS, state="paused", pause=pause), (), 100).plain
     assert "now      paused until that changes: on battery" in told
+
+
+def test_a_strangers_name_is_no_command() -> None:
+    model = replace(STATUS.models[0], name="x; id #", gaps=((10, 30),), route="")
+    text = models_text(replace(STATUS, peers=(HALF,), models=(model,)), (HALF,), 80).plain
+    assert "\ngridnode up --model 'x; id #' --blocks 10:30 --join" in text

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
 from typing import Literal
 
+from gridnode.commands import up_command
 from gridnode.control.status_schema import ModelStatus, PeerStatus, ServingStatus
 from gridnode.core.placement import weakest_span
 from gridnode.core.spans import Span, coverage
-from gridnode_web.wording import plain
 
 Health = Literal["healthy", "thin", "broken"]
 
@@ -113,7 +112,4 @@ def advice(model: ModelStatus, peers: Iterable[PeerStatus], *, join: str) -> Adv
         text = f"in blocks {span}, some have one node only: if it goes, {model.name} stops"
     else:
         text = f"blocks {span} are the weakest, with {least} nodes at least; help there makes answers faster"
-    # A stranger chose the name, and people paste commands.
-    name = shlex.quote(plain(model.name, 200))
-    command = f"gridnode up --model {name} --blocks {span} --join {join}"
-    return Advice(span=span, text=text, command=command)
+    return Advice(span=span, text=text, command=up_command(model.name, blocks=str(span), join=join))

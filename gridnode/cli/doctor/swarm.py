@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gridnode.cli.doctor.findings import Finding, Group, State
+from gridnode.commands import argument, up_command
 from gridnode.control.readiness import readiness
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
@@ -145,7 +146,7 @@ def _joined(facts: SwarmFacts) -> Iterator[Finding]:
                 state=State.FAIL,
                 measured=f"{visit.address} belongs to swarm {visit.swarm!r}, "
                 f"this node to {facts.swarm.name!r}",
-                mend=f"gridnode config set swarm.name {visit.swarm!r}",
+                mend=f"gridnode config set swarm.name {argument(visit.swarm)}",
             )
         elif visit.refusal:
             yield _finding(
@@ -164,7 +165,7 @@ def _peers(facts: SwarmFacts) -> Iterator[Finding]:
         return
     others = [peer for peer in facts.status.peers if not peer.is_self]
     if not others:
-        mend = f"gridnode up --join {facts.status.join_address}  # on another computer"
+        mend = f"{up_command(join=facts.status.join_address)}  # on another computer"
         yield _finding(check="peers", state=State.WARN, measured="no other node is known", mend=mend)
         return
     lost = [peer for peer in others if peer.state == "unreachable"]
@@ -208,7 +209,7 @@ def _gaps(facts: SwarmFacts) -> Iterator[Finding]:
             check="gaps",
             state=State.WARN,
             measured=f"blocks {missing} of 0:{num_blocks} of {model} are served by nobody",
-            mend=f"gridnode up --model {model} --blocks {gaps[0]}",
+            mend=up_command(model, blocks=str(gaps[0])),
         )
 
 

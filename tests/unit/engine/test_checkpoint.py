@@ -155,6 +155,11 @@ def test_an_unknown_tensor_is_named(tiny_llama: Path) -> None:
         open_checkpoint(str(tiny_llama)).read("model.nonsense")
 
 
+def test_a_model_whose_name_cannot_be_shown_is_to_be_renamed(copy: Path) -> None:
+    with pytest.raises(BadCheckpoint, match="cannot be shown: rename its file or directory"):
+        open_checkpoint(str(copy.rename(copy.with_name("tab\there"))))
+
+
 def test_a_place_without_a_model_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match=r"there is no model at .*Hub id like"):
         open_checkpoint(str(tmp_path / "nowhere" / "at" / "all"))

@@ -67,3 +67,12 @@ def test_a_peer_cannot_sign_what_would_break_others(field: str, value: object) -
     record["serving"][field] = value
     with pytest.raises(ProtocolError, match="malformed"):
         verify_announcement(forged(record))
+
+
+def test_a_model_with_a_name_that_steers_terminals_is_no_announcement() -> None:
+    record = msgpack.unpackb(sign_announcement(ANNOUNCEMENT, KEY.sign).payload)
+    record["serving"]["model"]["name"] = "tiny\x1b]0;evil\x07"
+    with pytest.raises(
+        ProtocolError, match=r"malformed: .*'tiny\\x1b\]0;evil\\x07' has characters that cannot be"
+    ):
+        verify_announcement(forged(record))

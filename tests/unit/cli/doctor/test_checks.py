@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def test_a_healthy_computer_is_ready() -> None:
             {"visits": (visit(swarm="work", refusal="no"),)},
             "join",
             "'work'",
-            "swarm.name 'work'",
+            "swarm.name work",
         ),
         ("swarm", {"visits": (visit(protocol=9),)}, "versions", "protocol 9", "upgrade"),
         ("swarm", {"door_problem": "it is silent"}, "node", "it is silent", "gridnode logs"),
@@ -214,6 +215,15 @@ def test_a_running_node_is_asked() -> None:
     assert "lost: refused" in told["peers"].measured
     assert told["gaps"].mend == "gridnode up --model tiny --blocks 3:5"
     assert found.verdict.startswith("The node that runs is ")
+
+
+def test_a_strangers_name_is_no_command() -> None:
+    gap = replace(STATUS.models[0], name="x; id #", gaps=((3, 5),))
+    found = broken("swarm", status=replace(STATUS, models=(gap,)))
+    assert "gridnode up --model 'x; id #' --blocks 3:5" in {finding.mend for finding in found.findings}
+    other = visit(swarm="it's $(id)", refusal="another swarm")
+    [mend] = (f.mend for f in broken("swarm", visits=(other,)).findings if f.check == "join")
+    assert shlex.split(mend) == ["gridnode", "config", "set", "swarm.name", "it's $(id)"]
 
 
 def test_one_group_alone() -> None:
