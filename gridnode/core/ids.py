@@ -55,7 +55,7 @@ class ModelId:
     """One set of weights. Two checkpoints of the same name never mix."""
 
     name: str
-    """What people call it, in characters that can be shown: a Hub id, or the name of the file or directory."""
+    """What people call it, printable: a Hub id, or the name of the file or directory."""
 
     manifest: str
     """Manifest hash: 64 hexadecimal characters, see `gridnode.engine.manifest`."""

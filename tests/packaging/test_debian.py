@@ -13,6 +13,9 @@ import pytest
 import gridnode
 
 DEBIAN = Path(__file__).parents[2] / "packaging" / "debian"
+UNITS = sorted(
+    path.stem for path in (DEBIAN.parents[1] / "systemd").glob("*.service") if "user" not in path.stem
+)
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg is not installed"),
@@ -129,15 +132,54 @@ def test_the_command_runs_where_it_is_installed(root: Path, libraries: Path) -> 
 def test_removing_keeps_what_a_person_wrote_and_purging_does_not(root: Path, package: Path) -> None:
     config = root / "etc/gridnode/config.toml"
     config.write_text('[node]\nname = "Ada"\n')
-    identity = root / "var/lib/gridnode/identity.key"
-    identity.parent.mkdir(parents=True)
-    identity.touch()
+    kept = [root / "var" / kind / "private" / unit for kind in ("lib", "cache") for unit in UNITS]
+    for directory in kept:
+        directory.mkdir(parents=True)
+        (directory / "identity.key").touch()
+        directory.parents[1].joinpath(directory.name).symlink_to(directory)
     dpkg(root, "-i", "--force-confold", package)
     assert "Ada" in config.read_text()
     dpkg(root, "--remove", "gridnode")
     assert not (root / "usr/bin/gridnode").is_symlink()
     assert config.exists()
-    assert identity.exists()
+    assert all((directory / "identity.key").exists() for directory in kept)
     dpkg(root, "--purge", "gridnode")
     assert not config.exists()
-    assert not identity.parent.exists()
+    assert not [*root.glob("var/*/gridnode*"), *root.glob("var/*/private/gridnode*")]
+
+
+def run_script(name: str, *arguments: str, directory: Path, systemctl_fails: bool = False) -> list[str]:
+    """Run a script of the package as dpkg does; return what it asks a systemd that only takes notes."""
+    notes, tools = directory / "notes", directory / "tools"
+    tools.mkdir()
+    for tool in ("systemctl", "systemd-sysusers", "systemd-tmpfiles"):
+        fails = tool == "systemctl" and systemctl_fails and "case $1 in *restart) exit 1 ;; esac"
+        (tools / tool).write_text(f'#!/bin/sh\necho "{tool} $*" >>{notes}\n{fails or ""}\n')
+        (tools / tool).chmod(0o755)
+    # In a mount namespace of its own, where a systemd seems to run.
+    script = 'mount -t tmpfs none /run && mkdir -p /run/systemd/system || exit 77; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", DEBIAN / name, *arguments],
+        env={"PATH": f"{tools}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("this computer does not let the tests mount anything")
+    assert done.returncode == 0, done.stderr
+    return [line.removeprefix("systemctl ") for line in notes.read_text().splitlines() if "systemctl" in line]
+
+
+def test_removing_stops_everything_and_enables_nothing_that_is_gone(tmp_path: Path) -> None:
+    [asked] = run_script("prerm", "remove", directory=tmp_path)
+    assert asked.startswith("disable --now ")
+    assert set(asked.split()[2:]) == {f"{unit}.service" for unit in UNITS}
+
+
+def test_an_upgrade_neither_waits_for_a_node_nor_fails_with_it(tmp_path: Path) -> None:
+    reload, restart = run_script("postinst", "configure", "0.0.9", directory=tmp_path, systemctl_fails=True)
+    assert reload == "daemon-reload"
+    assert restart.startswith("try-restart --no-block ")
+    assert set(restart.split()[2:]) == {f"{unit}.service" for unit in UNITS}
