@@ -17,7 +17,7 @@ from gridnode.cli import json_records, status_records
 from gridnode.cli.app import create_app
 from gridnode.cli.doctor.findings import Diagnosis
 from gridnode.config.field_docs import field_docs
-from gridnode.control.answer_schema import Delta, Failed, Finished, Rerouted, Started
+from gridnode.control.answer_schema import Delta, Failed, Finished, Rerouted, Started, Waiting
 from gridnode.control.keys import ApiKey
 from gridnode.control.status_schema import NodeStatus
 
@@ -46,12 +46,12 @@ RECORDS: dict[str, tuple[type, ...]] = {
     "pull": (json_records.PulledModel,),
     "resume": (json_records.Resting,),
     "rm": (json_records.RemovedModel,),
-    "run": (Started, Delta, Rerouted, Finished, Failed),
+    "run": (Waiting, Started, Delta, Rerouted, Finished, Failed),
     "show": (json_records.ShownModel,),
     "status": (NodeStatus,),
     "version": (json_records.Version,),
 }
-"""What each command with `--json` prints; `up` and `monitor` are described by hand."""
+"""What each command with `--json` prints; `up`, `monitor` and `relay` are described by hand."""
 
 _HIDDEN = {(ApiKey, "sha256")}
 _NOTES = {

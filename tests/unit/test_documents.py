@@ -6,7 +6,7 @@ import inspect
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cli_reference
 import pytest
@@ -15,7 +15,10 @@ from documented import DOCUMENTS, ROOT
 
 from gridnode import __version__
 from gridnode.cli.app import create_app
-from gridnode.control.door_errors import STATUS_OF
+from gridnode.control.answer_schema import GenerateEvent
+from gridnode.control.door_errors import STATUS_OF, ErrorBody, status_of
+from gridnode.control.openai.errors import api_error
+from gridnode.errors import ErrorCode
 
 
 def commands() -> list[str]:
@@ -58,3 +61,30 @@ def test_the_documented_statuses_are_those_of_the_door() -> None:
             continue  # kinds of bad input that have no code of their own
         for code in re.findall(r"`(\w+)`", codes):
             assert STATUS_OF[code] == int(status_code), code  # type: ignore[index]
+
+
+def test_the_documented_errors_of_the_api_are_those_that_it_sends() -> None:
+    def sent(code: ErrorCode, status: int | None = None) -> tuple[int, str]:
+        body = ErrorBody(code=code, message="")
+        return status or status_of(body), api_error(body, status=status).error.code
+
+    usual = {code: sent(code) for code in ErrorCode}
+    for_a_status = {
+        sent(ErrorCode.KEY_REFUSED, 403),
+        *(sent(ErrorCode.BAD_INPUT, n) for n in (403, 404, 413)),
+    }
+    text = (ROOT / "docs" / "api.md").read_text()
+    told = {
+        (int(status), code)
+        for status, codes in re.findall(r"^\| (\d{3}) \| (`[^|]*) \|", text, flags=re.M)
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+    assert told <= {*usual.values(), *for_a_status}
+    # OpenAI's words, which nothing else tells.
+    assert told >= for_a_status | {answer for code, answer in usual.items() if answer[1] != code}
+
+
+def test_every_event_of_an_answer_is_in_the_table_of_the_door() -> None:
+    [row] = re.findall(r"^\| `POST /api/v1/run` .*$", (ROOT / "docs" / "index.md").read_text(), flags=re.M)
+    for event in get_args(GenerateEvent):
+        assert f"`{event.__name__.lower()}`" in row

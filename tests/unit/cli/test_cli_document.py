@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import get_args
 
 from cli_reference import RECORDS, commands, prints_json, reference
 
 from gridnode.cli import ending
+from gridnode.control.answer_schema import GenerateEvent
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "cli.md"
 MARK = "by 'make docs'. -->\n"
@@ -25,6 +27,10 @@ def test_commands_and_fields_are_documented() -> None:
 
 def test_every_command_that_prints_json_says_which_record() -> None:
     assert {name for name, command in commands() if prints_json(command)} == RECORDS.keys() | EVENTS
+
+
+def test_run_says_all_records_that_an_answer_may_have() -> None:
+    assert set(RECORDS["run"]) == set(get_args(GenerateEvent))
 
 
 def test_every_exit_code_is_in_the_table() -> None:
