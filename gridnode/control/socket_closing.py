@@ -5,6 +5,7 @@ from __future__ import annotations
 # RFC 6455, section 7.4.1; 1013 is in IANA's registry of close codes.
 NORMAL_CLOSURE = 1000
 GOING_AWAY = 1001
+UNSUPPORTED_DATA = 1003
 POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 # RFC 6455, section 5.5: a control frame has 125 bytes, two of them are the code.

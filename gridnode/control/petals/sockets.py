@@ -21,6 +21,7 @@ from gridnode.control.socket_closing import (
     GOING_AWAY,
     NORMAL_CLOSURE,
     POLICY_VIOLATION,
+    UNSUPPORTED_DATA,
     closing_code,
     closing_reason,
 )
@@ -153,17 +154,20 @@ async def _get(messages: asyncio.Queue[str], timeout_s: float) -> str | None:
 
 
 async def _read(socket: WebSocket, messages: asyncio.Queue[str]) -> None:
-    """Read until the reader leaves, or sends without reading."""
-    # Starlette's error for a socket that this side has closed meanwhile is a RuntimeError.
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-        while True:
-            text = await socket.receive_text()
-            try:
-                messages.put_nowait(text)
-            except asyncio.QueueFull:
-                said = f"{MAX_QUEUED_MESSAGES} messages wait already; read the answers before sending more"
-                await _end(socket, Trouble(traceback=said), POLICY_VIOLATION)
-                return
+    """Read until the reader leaves, sends without reading, or sends what is no text."""
+    # Not `receive_text`: it takes for granted that there is text.
+    while (frame := await socket.receive())["type"] != "websocket.disconnect":
+        text = frame.get("text")
+        if text is None:
+            said = "the message cannot be used: it is binary, and requests are JSON in text frames"
+            await _end(socket, Trouble(traceback=said), UNSUPPORTED_DATA)
+            return
+        try:
+            messages.put_nowait(text)
+        except asyncio.QueueFull:
+            said = f"{MAX_QUEUED_MESSAGES} messages wait already; read the answers before sending more"
+            await _end(socket, Trouble(traceback=said), POLICY_VIOLATION)
+            return
 
 
 async def _send(socket: WebSocket, record: Reply | Trouble | Opened) -> None:

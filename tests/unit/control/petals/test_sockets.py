@@ -168,6 +168,23 @@ def test_what_cannot_be_done_ends_the_socket(messages: list[dict[str, Any]], beg
     with_socket(FakeNode(), act)
 
 
+@pytest.mark.parametrize("before", [[], [OPEN]])
+def test_a_binary_frame_is_told_and_ends_the_socket(before: list[dict[str, Any]]) -> None:
+    async def act(socket: ClientConnection) -> None:
+        for message in before:
+            await say(socket, **message)
+        await socket.send(json.dumps(GENERATE).encode())
+        last = await hear(socket)
+        assert last["ok"] is False
+        assert "text frames" in last["traceback"]
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1003
+
+    with_socket(FakeNode(), act)
+
+
 def test_a_swarm_without_room_is_told_in_the_words_that_clients_look_for() -> None:
     async def act(socket: ClientConnection) -> None:
         await say(socket, **OPEN)
