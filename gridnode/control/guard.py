@@ -46,7 +46,7 @@ ANSWER_MORE = "answer_more"
 # Beside those that every page may read.
 _EXPOSED_HEADERS = (
     *("Retry-After", "Server-Timing"),
-    *("X-Gridnode-Route", "X-Gridnode-Context", "X-Gridnode-Reroutes"),
+    *("X-Gridnode-Route", "X-Gridnode-Context", "X-Gridnode-Reroutes", "X-Gridnode-Drafts"),
 )
 
 

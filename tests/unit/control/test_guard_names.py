@@ -80,6 +80,25 @@ def test_allowed_origins_get_a_preflight_and_readable_errors(keys: KeyFile) -> N
     visit(policy, act)
 
 
+def test_pages_of_allowed_origins_read_every_figure_of_an_answer(keys: KeyFile) -> None:
+    _, secret = keys.create("page", scopes=(Scope.CHAT,))
+    origin = "https://chat.example.org"
+
+    async def act(http: httpx.AsyncClient) -> None:
+        headers = {"Origin": origin, **bearer(secret)}
+        answer = await http.post("/v1/completions", json={"prompt": "x"}, headers=headers)
+        exposed = {
+            name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")
+        }
+        figures = {
+            name for name in answer.headers if name.startswith("x-gridnode-") or name == "server-timing"
+        }
+        assert "x-gridnode-drafts" in figures
+        assert figures <= exposed
+
+    visit(DoorPolicy(keys=keys, origins=frozenset({origin})), act)
+
+
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "http://chat.example.org", "https://chat.example.org:8443", "null"]
 )
