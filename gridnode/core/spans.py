@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 # The deepest model known has 126 blocks (Llama 3.1 405B); a peer may not make us loop over more.
 MAX_BLOCKS = 4096
@@ -51,11 +52,12 @@ def parse_span(text: str) -> Span:
 
 def coverage(spans: Iterable[Span], num_blocks: int) -> list[int]:
     """Return for each block how many of `spans` contain it."""
-    counts = [0] * num_blocks
+    # How much the count changes at each block: strangers may announce thousands of long spans.
+    changes = [0] * (num_blocks + 1)
     for span in spans:
-        for block_index in range(span.start, min(span.end, num_blocks)):
-            counts[block_index] += 1
-    return counts
+        changes[min(span.start, num_blocks)] += 1
+        changes[min(span.end, num_blocks)] -= 1
+    return list(accumulate(changes[:num_blocks]))
 
 
 def gaps(spans: Iterable[Span], num_blocks: int) -> tuple[Span, ...]:

@@ -38,7 +38,7 @@ def test_coverage_counts_overlapping_spans() -> None:
 
 
 def test_coverage_ignores_what_lies_behind_the_model() -> None:
-    assert coverage([Span(0, 9)], 2) == [1, 1]
+    assert coverage([Span(0, 9), Span(5, 9)], 2) == [1, 1]
 
 
 def test_gaps_are_the_maximal_uncovered_spans() -> None:
