@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fake_node import HOP, STATUS, FakeHistory
@@ -47,6 +47,16 @@ HOSTILE = (
     'https://example.org/"onmouseover="window.hacked=1',
     "A" * 64,
 )
+
+
+class ReadPeers(tuple[PeerStatus, ...]):
+    """Peers of a status that count how often somebody goes through all of them."""
+
+    num_looks = 0
+
+    def __iter__(self) -> Iterator[PeerStatus]:
+        self.num_looks += 1
+        return super().__iter__()
 
 
 def peer_id(number: int) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gridnode.control.served_relay import ServedRelay
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus, ServingStatus
+from gridnode.net.carrier import RELAYED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +124,17 @@ def report_state(status: NodeStatus, *, now: float) -> StateReport:
         now: Seconds since 1970.
     """
     blocks: Counter[str] = Counter()
+    rows: defaultdict[str, list[ServerRow]] = defaultdict(list)
     for peer in status.peers:
+        if peer.serving:
+            rows[peer.serving.manifest].append(_row(peer, peer.serving))
         if peer.public_name and peer.state == "online" and peer.serving:
             blocks[peer.public_name] += peer.serving.end - peer.serving.start
     return StateReport(
         swarm=status.swarm,
         version=status.version,
         top_contributors=dict(blocks.most_common()),
-        model_reports=tuple(_model(model, status) for model in status.models),
+        model_reports=tuple(_model(model, rows[model.manifest]) for model in status.models),
         reachability_issues=tuple(
             ReachabilityIssue(peer_id=peer.peer_id, err=peer.problem or "no link to it works")
             for peer in status.peers
@@ -140,7 +145,7 @@ def report_state(status: NodeStatus, *, now: float) -> StateReport:
     )
 
 
-def _model(model: ModelStatus, status: NodeStatus) -> ModelReport:
+def _model(model: ModelStatus, rows: Sequence[ServerRow]) -> ModelReport:
     is_from_hub = model.name.count("/") == 1 and not model.name.startswith((".", "/"))
     return ModelReport(
         name=model.name,
@@ -151,11 +156,7 @@ def _model(model: ModelStatus, status: NodeStatus) -> ModelReport:
         state="broken" if model.gaps else "healthy",
         blocks_online_min=model.min_replicas,
         missing=model.gaps,
-        server_rows=tuple(
-            _row(peer, peer.serving)
-            for peer in status.peers
-            if peer.serving and peer.serving.manifest == model.manifest
-        ),
+        server_rows=tuple(rows),
     )
 
 
@@ -189,7 +190,7 @@ def _info(peer: PeerStatus, serving: ServingStatus) -> ServerInfo:
         throughput=serving.decode_tokens_per_s,
         inference_rps=serving.decode_tokens_per_s * (serving.end - serving.start),
         quant_type=serving.quantization,
-        using_relay=None if peer.path == "none" else peer.path.startswith("relay"),
+        using_relay=None if peer.path == "none" else peer.path in RELAYED,
         cache_tokens_left=serving.free_cache_tokens,
         cache_tokens_total=serving.total_cache_tokens,
         sessions=serving.open_sessions,

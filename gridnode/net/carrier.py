@@ -26,6 +26,10 @@ class PathKind(StrEnum):
     """Through a relay, by TCP, because UDP does not get through."""
 
 
+RELAYED = frozenset((PathKind.RELAY, PathKind.WEBSOCKET))
+"""The ways on which a relay forwards packets; also true of their names: `"relay" in RELAYED`."""
+
+
 class Carrier(Protocol):
     """Sends to one virtual address, see `gridnode.core.relays`."""
 

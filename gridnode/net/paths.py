@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gridnode.net.carrier import PathKind
+from gridnode.net.carrier import RELAYED, PathKind
 from gridnode.wire.relay_packets import Probe, make_probe
 
 PROBE_INTERVAL_S = 0.5
@@ -67,7 +67,7 @@ class Path:
     @property
     def is_relayed(self) -> bool:
         """Whether a relay forwards packets on this way."""
-        return self.kind in (PathKind.RELAY, PathKind.WEBSOCKET)
+        return self.kind in RELAYED
 
 
 class Sending(NamedTuple):

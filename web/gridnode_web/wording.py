@@ -6,6 +6,7 @@ import time
 import unicodedata
 from datetime import UTC, datetime
 
+from gridnode.net.carrier import RELAYED
 from gridnode.units import format_seconds
 
 # What peers call themselves, on a page of many of them.
@@ -23,7 +24,7 @@ def state_class(state: str) -> str:
 
 def path_class(path: str) -> str:
     """Return the style of a link; one that this version does not know looks direct."""
-    return "relay" if path.startswith("relay") else path if path in PATHS else "direct"
+    return "relay" if path in RELAYED else path if path in PATHS else "direct"
 
 
 def plain(text: str, limit: int = MAX_SHOWN_CHARACTERS) -> str:

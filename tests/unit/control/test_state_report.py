@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
-from fake_swarm import peer, small_swarm
+import pytest
+from fake_swarm import ReadPeers, peer, small_swarm
 
 from gridnode.control.state_report import report_state
 from gridnode.control.status_schema import LinkStatus
@@ -46,6 +47,33 @@ def test_rows_carry_what_petals_told() -> None:
     assert info["next_pings"] == {"b" * 52: 0.01}
     assert info["inference_rps"] == info["throughput"] * 20
     assert row["cache_tokens_left_per_block"] == info["cache_tokens_left"] // 40
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("relay", True),
+        ("websocket", True),
+        ("direct", False),
+        ("punched", False),
+        ("lan", False),
+        ("none", None),
+    ],
+)
+def test_a_relay_is_told_however_it_is_reached(path: str, told: bool | None) -> None:
+    status = small_swarm()
+    report = report_state(replace(status, peers=(replace(status.peers[1], path=path),)), now=0.0)
+    (row,) = report.model_reports[0].server_rows
+    assert row.span.server_info.using_relay is told
+
+
+def test_peers_are_looked_through_once_for_all_models() -> None:
+    peers = ReadPeers(small_swarm().peers)
+    few, many = (replace(small_swarm(), peers=peers, models=small_swarm().models * n) for n in (1, 50))
+    report_state(few, now=0.0)
+    num_looks, peers.num_looks = peers.num_looks, 0
+    report_state(many, now=0.0)
+    assert peers.num_looks == num_looks
 
 
 def test_unreachable_nodes_are_issues() -> None:

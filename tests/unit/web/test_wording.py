@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gridnode_web.wording import MAX_SHOWN_CHARACTERS, count, milliseconds, plain
+from gridnode_web.wording import MAX_SHOWN_CHARACTERS, count, milliseconds, path_class, plain
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,18 @@ from gridnode_web.wording import MAX_SHOWN_CHARACTERS, count, milliseconds, plai
 )
 def test_names_are_one_plain_line(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("path", "drawn"),
+    [
+        *((path, path) for path in ("direct", "lan", "punched", "relay", "none")),
+        ("websocket", "relay"),
+        ("of a later version", "direct"),
+    ],
+)
+def test_links_are_drawn_by_what_carries_them(path: str, drawn: str) -> None:
+    assert path_class(path) == drawn
 
 
 def test_long_names_are_cut() -> None:
