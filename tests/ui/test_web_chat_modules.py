@@ -86,6 +86,72 @@ def test_two_windows_join_their_turns(modules: Modules) -> None:
     assert modules.run("conversation", script) == [3, "q1 a2 q3"]
 
 
+# Fills a chat up to `left` turns, a question and an answer in turn.
+FILLED = """
+    const fill = (chat, left) => {
+        for (let i = 0; chat.freeTurns > left; i++) {
+            const parent = i ? `t${i - 1}` : "";
+            chat.add({ id: `t${i}`, parent, role: i % 2 ? "assistant" : "user", content: "x", answer: {} });
+        }
+        return chat;
+    };
+"""
+
+
+def test_turns_of_another_window_are_taken_up_to_the_limit(modules: Modules) -> None:
+    script = (
+        FILLED
+        + """
+        const { fromSaved, toSaved } = await import("/static/chat/saved_chat.js");
+        const chat = fill(new m.Conversation({ id: "c", now: 1 }), 1);
+        const other = new m.Conversation({ id: "c", now: 1 });
+        other.add({ id: "q", parent: m.ROOT, role: "user" });
+        other.add({ id: "a", parent: "q", role: "assistant" });
+        chat.adopt(other);
+        return [chat.turns.length === m.MAX_TURNS, fromSaved(toSaved(chat)).turns.at(-1).id];
+    """
+    )
+    assert modules.run("conversation", script) == [True, "q"]
+
+
+@pytest.mark.parametrize(
+    ("left", "act", "left_then"),
+    [
+        (0, "again('t1')", 0),
+        (0, "again('t0')", 0),
+        (1, "again('t1')", 0),
+        (1, "ask('more')", 1),
+        (1, "edit('t0', 'more')", 1),
+        (2, "ask('more')", 0),
+    ],
+)
+def test_chat_is_never_longer_than_one_that_can_be_read(
+    modules: Modules, left: int, act: str, left_then: int
+) -> None:
+    script = (
+        FILLED
+        + f"""
+        const chats = new m.Chats({{ store: null }});
+        const problems = [];
+        chats.addEventListener("unsaved", ({{ detail }}) => problems.push(detail.problem));
+        const ended = new Promise((resolve) => chats.addEventListener("ended", resolve));
+        fill(chats.current, {left});
+        chats.{act};
+        if (!problems.length) await ended;
+        return [chats.current.freeTurns, problems.map((text) => text.includes("begin a new one"))];
+    """
+    )
+    assert modules.run("chats", script) == [left_then, [True] * (left == left_then)]
+
+
+def test_models_of_one_name_are_told_by_their_manifests(modules: Modules) -> None:
+    script = """
+        const models = ["a", "b", "a"].map((name, i) => ({ name, manifest: `${i}` }));
+        return m.withKeys(models).map(({ key }) => key);
+    """
+    assert modules.run("status_bar", script) == ["0", "b", "2"]
+
+
 def test_long_title_is_cut(modules: Modules) -> None:
     script = """
         const chat = new m.Conversation({ id: "c", now: 1 });

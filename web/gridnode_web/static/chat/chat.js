@@ -9,7 +9,7 @@ import { exportChat, importChat } from "./chat_files.js";
 import { NodeNotice } from "./node_notice.js";
 import { NodeWatch } from "./node_watch.js";
 import { SettingsForm } from "./settings_form.js";
-import { modelKey, StatusBar } from "./status_bar.js";
+import { StatusBar, withKeys } from "./status_bar.js";
 import { Talk } from "./talk.js";
 
 // Faster than this nobody reads; a token more often than every 60 ms is shown with its successors.
@@ -60,7 +60,7 @@ async function showList() {
 function showBar() {
   const { current } = chats;
   bar.showModels(models, current.model);
-  const model = models.find((one) => modelKey(one, models) === current.model);
+  const model = models.find(({ key }) => key === current.model);
   const last = current.path().findLast((turn) => turn.answer?.promptTokens);
   bar.showFigures({
     route: last ? last.answer.route : (model?.route ?? ""),
@@ -71,13 +71,13 @@ function showBar() {
 }
 
 function onModels(found) {
-  models = found.models;
+  models = withKeys(found.models);
   if (isAway) spoken.textContent = "The node is back";
   isAway = false;
   notice.showModels(found);
   const first = models.find((model) => model.route) ?? models[0];
   // An empty chat asks whom there is; one with turns keeps its model.
-  if (!chats.current.model && first) chats.configure({ model: modelKey(first, models) });
+  if (!chats.current.model && first) chats.configure({ model: first.key });
   composer.show({ isBusy: chats.isBusy(), canAsk: models.length > 0 });
   showBar();
 }

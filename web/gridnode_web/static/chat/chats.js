@@ -64,6 +64,7 @@ export class Chats extends EventTarget {
 
   /** Answer again: beside the answer `id`, or the question `id` anew. */
   again(id) {
+    if (!this.#takes(1)) return;
     const turn = this.current.turn(id);
     this.#answer(turn.role === "user" ? turn.id : turn.parent);
   }
@@ -109,18 +110,21 @@ export class Chats extends EventTarget {
   }
 
   #askAt(parent, text) {
-    if (this.isBusy()) return;
-    if (this.current.isFull) {
-      this.#tell("unsaved", { problem: "This chat is as long as a chat can be; begin a new one." });
-      return;
-    }
+    if (!this.#takes(2)) return; // its answer is a turn, too
     const question = this.current.add({ id: newId(), parent, role: "user", content: text });
     this.#answer(question.id);
   }
 
+  /** Whether the open chat takes `numTurns` more now; people are told of one that is full. */
+  #takes(numTurns) {
+    if (this.isBusy()) return false;
+    if (this.current.freeTurns >= numTurns) return true;
+    this.#tell("unsaved", { problem: "This chat is as long as a chat can be; begin a new one." });
+    return false;
+  }
+
   async #answer(questionId) {
     const conversation = this.current;
-    if (this.isBusy(conversation)) return;
     const { model, settings } = conversation;
     const turn = conversation.add({
       ...{ id: newId(), parent: questionId, role: "assistant", answer: emptyAnswer(model) },

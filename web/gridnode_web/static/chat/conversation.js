@@ -40,8 +40,9 @@ export class Conversation {
     return [...this.#turns.values()];
   }
 
-  get isFull() {
-    return this.#turns.size >= MAX_TURNS;
+  /** How many turns it takes yet. */
+  get freeTurns() {
+    return MAX_TURNS - this.#turns.size;
   }
 
   /** The first question on one short line; empty without one. */
@@ -101,9 +102,10 @@ export class Conversation {
     return [...system, ...turns];
   }
 
-  /** Take over the turns that `other`, the same chat of another window, has and this one lacks. */
+  /** Take over the turns that `other`, the same chat of another window, has and this one lacks, up to the limit. */
   adopt(other) {
     for (const turn of other.turns) {
+      if (this.freeTurns === 0) return;
       if (!this.#turns.has(turn.id)) this.#insert(turn);
     }
   }

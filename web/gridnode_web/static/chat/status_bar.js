@@ -18,9 +18,9 @@ export class StatusBar {
     this.#select.addEventListener("change", () => onChoose(this.#select.value));
   }
 
-  /** Offer `models` (of the node's status); `chosen` is the name of one, also of one that is gone. */
+  /** Offer `models` (see `withKeys`); `chosen` is the name of one, also of one that is gone. */
   showModels(models, chosen) {
-    const options = models.map((model) => ({ value: modelKey(model, models), text: modelText(model) }));
+    const options = models.map((model) => ({ value: model.key, text: modelText(model) }));
     if (chosen && !options.some(({ value }) => value === chosen)) {
       options.unshift({ value: chosen, text: `${shortName(chosen)} (not served now)` });
     }
@@ -50,9 +50,14 @@ export class StatusBar {
   }
 }
 
-/** Return what names `model` in a request: its name, or its manifest hash if others have the same name. */
-export function modelKey(model, models) {
-  return models.some((other) => other.name === model.name && other !== model) ? model.manifest : model.name;
+/**
+ * Return `models` (of the node's status) each with its `key`, which names it in a request: its name, or its
+ * manifest hash if others have the same name.
+ */
+export function withKeys(models) {
+  const numNamed = new Map();
+  for (const { name } of models) numNamed.set(name, (numNamed.get(name) ?? 0) + 1);
+  return models.map((model) => ({ ...model, key: numNamed.get(model.name) > 1 ? model.manifest : model.name }));
 }
 
 function modelText({ name, manifest, route }) {
