@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from gridnode.control.history import Work
 from gridnode.control.interface import NodeControl
-from gridnode.control.status_schema import NodeStatus
+from gridnode.control.status_schema import NodeStatus, PeerStatus
 from gridnode_web.rendering import page
 from gridnode_web.windows import window
 from gridnode_web.wording import plain
@@ -93,14 +93,14 @@ def credit(status: NodeStatus, work: Iterable[Work], *, order: str = "work") -> 
     nameless = groups.pop("", [])
     everyone = [*groups.items(), *(("", [peer_id]) for peer_id in nameless)]
     total = sum(w.block_tokens for w in done.values())
-    found = [_contributor(status, name, peer_ids, done, total) for name, peer_ids in everyone]
+    found = [_contributor(name, peer_ids, present, done, total) for name, peer_ids in everyone]
     return sorted(found, key=lambda c: (not c.is_self, ORDERS[order](c), c.name))
 
 
 def _contributor(
-    status: NodeStatus, name: str, peer_ids: Sequence[str], done: dict[str, Work], total: int
+    name: str, peer_ids: Sequence[str], present: dict[str, PeerStatus], done: dict[str, Work], total: int
 ) -> Contributor:
-    peers = [peer for peer in status.peers if peer.peer_id in peer_ids]
+    peers = [present[peer_id] for peer_id in peer_ids if peer_id in present]
     held = [peer.serving for peer in peers if peer.serving and peer.state == "online"]
     worked = [done[peer_id] for peer_id in peer_ids if peer_id in done]
     block_tokens = sum(w.block_tokens for w in worked)

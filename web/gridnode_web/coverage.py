@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import median
@@ -12,6 +14,9 @@ from gridnode.commands import up_command
 from gridnode.control.status_schema import ModelStatus, PeerStatus, ServingStatus
 from gridnode.core.placement import weakest_span
 from gridnode.core.spans import Span, coverage
+
+# Twice the deepest model known. Finer marks are a grey area, and strangers say how deep their models are.
+MAX_MARKS = 256
 
 Health = Literal["healthy", "thin", "broken"]
 
@@ -61,19 +66,30 @@ class Coverage:
         return "broken" if self.least == 0 else "thin" if self.least == 1 else "healthy"
 
 
-def servings(model: ModelStatus, peers: Iterable[PeerStatus]) -> list[tuple[PeerStatus, ServingStatus]]:
-    """Return the peers that serve `model`, or will, by their first blocks."""
-    found = [(p, p.serving) for p in peers if p.serving and p.serving.manifest == model.manifest]
-    return sorted(found, key=lambda item: (item[1].start, item[1].end, item[0].short))
+Servings = Sequence[tuple[PeerStatus, ServingStatus]]
+"""The peers that serve one model, or will, by their first blocks."""
 
 
-def _spans(serving: Sequence[tuple[PeerStatus, ServingStatus]], *states: str) -> list[Span]:
+def servings(peers: Iterable[PeerStatus]) -> Mapping[str, Servings]:
+    """Return who serves what, by manifest hash: all models at once, because strangers may announce many."""
+    found = [(peer, peer.serving) for peer in peers if peer.serving]
+    grouped: defaultdict[str, list[tuple[PeerStatus, ServingStatus]]] = defaultdict(list)
+    for peer, serving in sorted(found, key=lambda item: (item[1].start, item[1].end, item[0].short)):
+        grouped[serving.manifest].append((peer, serving))
+    return grouped
+
+
+def _spans(serving: Servings, *states: str) -> list[Span]:
     return [Span(s.start, s.end) for peer, s in serving if peer.state in states and s.start < s.end]
 
 
-def cover(model: ModelStatus, peers: Iterable[PeerStatus]) -> Coverage:
-    """Return the coverage of `model`."""
-    serving = servings(model, peers)
+def mark_step(num_blocks: int) -> int:
+    """Return how many blocks each mark of a ruler stands for: one, up to `MAX_MARKS` blocks."""
+    return max(1, math.ceil(num_blocks / MAX_MARKS))
+
+
+def cover(model: ModelStatus, serving: Servings) -> Coverage:
+    """Return the coverage of `model` by those of `servings` that have it."""
     return Coverage(
         counts=tuple(coverage(_spans(serving, "online"), model.num_blocks)),
         coming=tuple(coverage(_spans(serving, "joining"), model.num_blocks)),
@@ -92,13 +108,12 @@ class Advice:
     """What to run there."""
 
 
-def advice(model: ModelStatus, peers: Iterable[PeerStatus], *, join: str) -> Advice:
+def advice(model: ModelStatus, serving: Servings, *, join: str) -> Advice:
     """Return what a new node of usual size should serve: the weakest blocks, as the nodes themselves choose.
 
     Args:
         join: Address that a new node should join.
     """
-    serving = servings(model, peers)
     taken = _spans(serving, "online", "joining")
     usual = int(median(len(span) for span in taken)) if taken else model.num_blocks
     gap = next((Span(*gap) for gap in model.gaps), None)

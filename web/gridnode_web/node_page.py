@@ -11,7 +11,7 @@ from starlette.routing import Route
 from gridnode.control.interface import NodeControl
 from gridnode.control.served_relay import describe_losses
 from gridnode.control.status_schema import NodeStatus, PeerStatus
-from gridnode_web.coverage import cover
+from gridnode_web.coverage import cover, servings
 from gridnode_web.rendering import page
 from gridnode_web.sparkline import day
 
@@ -46,7 +46,7 @@ async def _present(request: Request, control: NodeControl, status: NodeStatus, p
         node=status,
         peer=peer,
         model=model,
-        coverage=cover(model, status.peers) if model else None,
+        coverage=cover(model, servings(status.peers)[model.manifest]) if model else None,
         lines=day(await control.history.samples(peer.peer_id), now=time.time()),
         work=next((w for w in await control.history.work() if w.peer_id == peer.peer_id), None),
         failovers=await control.history.activity(limit=200, peer_id=peer.peer_id, kind="failover"),

@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from gridnode import __version__
 from gridnode.units import format_bytes, format_seconds
+from gridnode_web.coverage import mark_step
 from gridnode_web.topology import cache_use
 from gridnode_web.wording import ago, count, iso, milliseconds, path_class, plain, state_class
 
@@ -62,6 +63,7 @@ def _environment() -> Environment:
         capitalize_first=_capitalize_first,
         count=count,
         iso=iso,
+        mark_step=mark_step,
         ms=milliseconds,
         path_class=path_class,
         plain=plain,

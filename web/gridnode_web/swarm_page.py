@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +14,15 @@ from starlette.routing import Route
 
 from gridnode.control.interface import NodeControl
 from gridnode.control.status_schema import ModelStatus, NodeStatus, PeerStatus
-from gridnode_web.coverage import Coverage, advice, cover, servings
+from gridnode_web.coverage import Coverage, Servings, advice, cover, servings
 from gridnode_web.rendering import page
 from gridnode_web.topology import draw
 from gridnode_web.windows import Window, window
 from gridnode_web.wording import plain
 
 RECENT = 6
+# More cards push the blocks below them out of sight, and strangers say how many models there are.
+MAX_CARDS = 24
 MAX_SEARCH_CHARACTERS = 64
 # Steps between labels of blocks that people count in.
 _TICK_STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 256, 512, 1024)
@@ -31,8 +34,8 @@ class ModelCard:
     """One model in the list of models."""
 
     model: ModelStatus
+    serving: Servings
     coverage: Coverage
-    num_nodes: int
     is_selected: bool
 
 
@@ -61,16 +64,18 @@ def swarm_route(control: NodeControl) -> Route:
         sort = asked.get("sort", "")
         sort = sort if sort in SORTS else "blocks"
         cards = model_cards(status, asked.get("model", ""))
-        selected = next((card.model for card in cards if card.is_selected), None)
+        card = next((card for card in cards if card.is_selected), None)
+        selected, serving = (card.model, card.serving) if card else (None, ())
         return page(
             request,
             "swarm.html",
             node=status,
             cards=cards,
-            selected=next((card for card in cards if card.is_selected), None),
-            window=_window(status, selected, search, sort, asked.get("from", "")),
+            num_more=len(status.models) - len(cards),
+            selected=card,
+            window=_window(serving, search, sort, asked.get("from", "")),
             ticks=ticks(selected.num_blocks) if selected else [],
-            advice=advice(selected, status.peers, join=join_address(status)) if selected else None,
+            advice=advice(selected, serving, join=join_address(status)) if selected else None,
             join=join_address(status),
             topology=draw(status.peers, selected.route_peers if selected else ()),
             idle=[p for p in status.peers if not p.serving],
@@ -89,25 +94,25 @@ def join_address(status: NodeStatus) -> str:
 
 
 def model_cards(status: NodeStatus, wanted: str) -> list[ModelCard]:
-    """Return the models; the one with the manifest hash `wanted` is selected, or the one with most nodes."""
-    nodes = {model.manifest: len(servings(model, status.peers)) for model in status.models}
-    selected = wanted if wanted in nodes else max(nodes, key=lambda key: nodes[key], default="")
+    """Return the models with the most nodes, `MAX_CARDS` of them, and the selected one.
+
+    Selected is the model with the manifest hash `wanted`, or the one with the most nodes.
+    """
+    by_model = servings(status.peers)
+    found = [(model, by_model.get(model.manifest, ())) for model in status.models]
+    shown = heapq.nlargest(MAX_CARDS, range(len(found)), key=lambda i: len(found[i][1]))
+    wished = [i for i, (model, _) in enumerate(found) if model.manifest == wanted]
+    selected = (wished or shown)[:1]
+    drawn = {*shown, *selected}
     return [
-        ModelCard(
-            model=model,
-            coverage=cover(model, status.peers),
-            num_nodes=nodes[model.manifest],
-            is_selected=model.manifest == selected,
-        )
-        for model in status.models
+        ModelCard(model=model, serving=serving, coverage=cover(model, serving), is_selected=i in selected)
+        for i, (model, serving) in enumerate(found)
+        if i in drawn
     ]
 
 
-def _window(
-    status: NodeStatus, model: ModelStatus | None, search: str, sort: str, wanted: str
-) -> Window[PeerStatus]:
-    peers = [peer for peer, _ in servings(model, status.peers)] if model else []
-    found = find(peers, search)
+def _window(serving: Servings, search: str, sort: str, wanted: str) -> Window[PeerStatus]:
+    found = find([peer for peer, _ in serving], search)
     return window(sorted(found, key=SORTS[sort][1]), wanted)
 
 

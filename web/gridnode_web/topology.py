@@ -128,10 +128,11 @@ def _ellipse(count: int, height: int) -> list[tuple[float, float]]:
 
 def _shown(peers: Sequence[PeerStatus], route: Sequence[str]) -> list[PeerStatus]:
     """Return this node, the hops of the route and the nearest others, by their blocks."""
+    hops = frozenset(route)
 
     def nearness(peer: PeerStatus) -> tuple[bool, bool, bool, float]:
         rtt_s = peer.rtt_s
-        return (not peer.is_self, peer.peer_id not in route, rtt_s is None, rtt_s or 0.0)
+        return (not peer.is_self, peer.peer_id not in hops, rtt_s is None, rtt_s or 0.0)
 
     def order(peer: PeerStatus) -> tuple[int, str]:
         return (peer.serving.start if peer.serving else 1 << 20, peer.short)

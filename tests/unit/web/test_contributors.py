@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fake_swarm import peer, small_swarm
+from fake_swarm import ReadPeers, peer, small_swarm
 
 from gridnode.control.history import Work
 from gridnode.control.status_schema import NodeStatus, PeerStatus
@@ -47,6 +47,15 @@ def test_nodes_without_a_name_stand_for_themselves() -> None:
     found = credit(swarm(peer(1, 0, 10), peer(2, 0, 10)), [])
     assert [len(c.peer_ids) for c in found] == [1, 1]
     assert {c.name for c in found} == {peer(1, 0, 1).short, peer(2, 0, 1).short}
+
+
+def test_peers_are_looked_through_as_often_for_many_names_as_for_one() -> None:
+    def num_looks(names: list[str]) -> int:
+        peers = ReadPeers(peer(i, 0, 10, name=name) for i, name in enumerate(names))
+        assert len(credit(replace(small_swarm(), peers=peers), [])) == len(set(names))
+        return peers.num_looks
+
+    assert num_looks([f"Bob {i}" for i in range(50)]) == num_looks(["Bob"] * 50)
 
 
 def test_small_donors_and_those_who_left_are_shown() -> None:

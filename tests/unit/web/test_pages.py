@@ -10,11 +10,23 @@ from dataclasses import replace
 import httpx
 import pytest
 from fake_node import STATUS, FakeNode
-from fake_swarm import HOSTILE, hostile_swarm, large_swarm, lively_history, small_swarm
+from fake_swarm import (
+    HOSTILE,
+    ReadPeers,
+    hostile_swarm,
+    large_swarm,
+    lively_history,
+    model,
+    peer,
+    small_swarm,
+)
 
 from gridnode.control.door import create_door
 from gridnode.control.interface import NodeControl
+from gridnode.control.status_schema import NodeStatus
+from gridnode.core.spans import MAX_BLOCKS
 from gridnode_web.pages import make_pages
+from gridnode_web.swarm_page import MAX_CARDS
 from gridnode_web.windows import WINDOW_ROWS
 
 PAGES = ["/", "/contributors", "/activity"]
@@ -59,8 +71,8 @@ def test_a_node_that_is_a_relay_says_on_its_page_what_passes() -> None:
 @pytest.mark.parametrize("path", [*PAGES, "/node/{peer}"])
 def test_what_strangers_wrote_is_text(path: str) -> None:
     node = lively(hostile_swarm())
-    for peer in node.current.peers:
-        html = get(node, path.format(peer=peer.peer_id)).text
+    for who in node.current.peers:
+        html = get(node, path.format(peer=who.peer_id)).text
         assert "<img" not in html.replace('<img src="/static/icon.svg"', "")
         assert "<b>home" not in html
         assert "window.hacked = 1</script>" not in html
@@ -84,6 +96,52 @@ def test_large_tables_are_sent_in_windows_that_links_reach() -> None:
     assert f"from={WINDOW_ROWS}" in html
     assert get(node, "/?from=480").text.count('<tr class="node') == WINDOW_ROWS
     assert len(html) < 150_000
+
+
+def swarm_of_models(num_models: int, *, num_blocks: int = 8) -> NodeStatus:
+    """A swarm of as many models; one node has a tenth of each, and the first one has a second node."""
+    end = num_blocks // 10 + 1
+    peers = [
+        peer(i, 0, end, model=f"model {i % num_models}", num_blocks=num_blocks) for i in range(num_models + 1)
+    ]
+    models = [model(f"model {i}", num_blocks, peers) for i in range(num_models)]
+    return replace(STATUS, peers=ReadPeers(peers), models=tuple(models))
+
+
+def test_models_with_the_most_nodes_are_shown_and_one_that_is_asked_for() -> None:
+    status = swarm_of_models(MAX_CARDS + 9)
+    node = FakeNode(current=replace(status, models=status.models[::-1]))
+    html = get(node, "/").text
+    assert html.count('<li class="card model') == MAX_CARDS
+    assert "and 9 more" in html
+    assert "Blocks of model 0<" in html
+    hidden = status.models[1]
+    assert f"?model={hidden.manifest}" not in html
+    html = get(node, f"/?model={hidden.manifest}").text
+    assert html.count('<li class="card model') == MAX_CARDS + 1
+    assert "Blocks of model 1<" in html
+    assert "more-models" not in get(FakeNode(current=swarm_of_models(MAX_CARDS)), "/").text
+
+
+def test_neither_page_nor_work_grows_with_what_strangers_announce() -> None:
+    deep = FakeNode(current=swarm_of_models(MAX_CARDS, num_blocks=MAX_BLOCKS))
+    for path in ("/", f"/node/{deep.current.peers[0].peer_id}"):
+        assert len(get(deep, path).text) < 500_000
+
+    def num_looks(num_models: int) -> int:
+        node = FakeNode(current=swarm_of_models(num_models))
+        get(node, "/")
+        return node.current.peers.num_looks  # type: ignore[attr-defined, no-any-return]
+
+    assert num_looks(4 * MAX_CARDS) == num_looks(2 * MAX_CARDS)
+
+
+def test_links_through_relays_are_told_from_direct_ones() -> None:
+    status = small_swarm()
+    by_tcp = tuple(p if p.is_self else replace(p, path="websocket") for p in status.peers)
+    html = get(FakeNode(current=replace(status, peers=by_tcp)), "/").text
+    assert "through a relay" in html
+    assert "path-direct" not in html
 
 
 def test_search_finds_names_and_ids() -> None:

@@ -37,6 +37,15 @@ def test_a_large_swarm_shows_the_nearest_and_the_route() -> None:
     assert far in [place.peer for place in picture.places]
 
 
+def test_a_route_is_not_searched_for_each_node() -> None:
+    class Route(tuple[str, ...]):
+        __contains__ = None  # type: ignore[assignment]
+
+    status = large_swarm(40)
+    hops = Route(peer.peer_id for peer in status.peers[-3:])
+    assert set(hops) <= {place.peer.peer_id for place in draw(status.peers, hops).places}
+
+
 def test_links_of_others_are_bounded_and_drawn_once() -> None:
     picture = draw(small_swarm().peers, [])
     ends = [frozenset(((line.x1, line.y1), (line.x2, line.y2))) for line in picture.far]
