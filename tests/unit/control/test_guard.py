@@ -161,10 +161,14 @@ def test_websockets_pass_the_same_door(
         "client": (peer, 40000),
         "server": ("192.0.2.2", 7337),
     }
+    arriving: list[Message] = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.disconnect", "code": 1000},
+    ]
     sent: list[Message] = []
 
     async def receive() -> Message:
-        return {"type": "websocket.connect"}
+        return arriving.pop(0)
 
     async def send(message: Message) -> None:
         sent.append(message)
