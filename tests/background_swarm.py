@@ -56,7 +56,7 @@ def background_swarm(
 
     async def run() -> None:
         try:
-            async with running_swarm(model, spans, quantization=quantization) as swarm:
+            async with running_swarm(model, spans, quantization=quantization, executor="auto") as swarm:
                 ready.set_result(BackgroundSwarm(swarm, loop))
                 await over.wait()
         except BaseException as exc:

@@ -14,7 +14,7 @@ from waiting import until
 from gridnode.config import NodeConfig
 from gridnode.control.answer_schema import Delta, Finished, GenerateRequest, Started
 from gridnode.core.addresses import Address
-from gridnode.core.models import QuantFormat
+from gridnode.core.models import ExecutorName, QuantFormat
 from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.core.spans import Span
 from gridnode.node.node import Node
@@ -38,13 +38,19 @@ class Swarm:
     """Nodes that run while the context lasts; see `running_swarm`."""
 
     def __init__(
-        self, group: asyncio.TaskGroup, directory: Path, model: Path, quantization: QuantFormat
+        self,
+        group: asyncio.TaskGroup,
+        directory: Path,
+        model: Path,
+        quantization: QuantFormat,
+        executor: ExecutorName,
     ) -> None:
         self.nodes: list[Node] = []
         self._group = group
         self._directory = directory
         self._model = model
         self._quantization = quantization
+        self._executor: ExecutorName = executor
         self._tasks: dict[Node, asyncio.Task[None]] = {}
         self._num_started = 0
 
@@ -65,6 +71,7 @@ class Swarm:
             blocks=span,
             adapters=adapters,
             quantization=self._quantization,
+            executor="torch" if adapters else self._executor,
             dtype="float32",
             cache_tokens=cache_tokens,
             draft_model=draft_model,
@@ -123,12 +130,20 @@ class Swarm:
 
 @contextlib.asynccontextmanager
 async def running_swarm(
-    model: Path, spans: Sequence[Span], *, quantization: QuantFormat = QuantFormat.NONE
+    model: Path,
+    spans: Sequence[Span],
+    *,
+    quantization: QuantFormat = QuantFormat.NONE,
+    executor: ExecutorName = "onnx",
 ) -> AsyncIterator[Swarm]:
-    """Run one node per span of `model`, ready to answer; stop them all at the end."""
+    """Run one node per span of `model`, ready to answer; stop them all at the end.
+
+    Args:
+        executor: Workers with torch, which gradients and adapters need, take ten times as long to start.
+    """
     with tempfile.TemporaryDirectory() as directory:
         async with asyncio.TaskGroup() as group:
-            swarm = Swarm(group, Path(directory), model, quantization)
+            swarm = Swarm(group, Path(directory), model, quantization, executor)
             try:
                 for span in spans:
                     await swarm.start(span)

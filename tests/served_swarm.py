@@ -88,7 +88,7 @@ def served_swarm(
         loop = asyncio.get_running_loop()
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
         async with (
-            running_swarm(model, spans, quantization=quantization) as swarm,
+            running_swarm(model, spans, quantization=quantization, executor="auto") as swarm,
             serve_door(swarm.nodes[0], ANY_PORT) as address,
         ):
             found.append(ServedSwarm(swarm=swarm, url=f"http://{address}", loop=loop))

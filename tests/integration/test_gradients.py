@@ -32,7 +32,7 @@ HIDDEN, AFTER = np.random.default_rng(0).normal(size=(2, 1, 5, 64)).astype(np.fl
 
 @contextlib.asynccontextmanager
 async def server_and_client(model: Path) -> AsyncIterator[tuple[Node, Node, BlockCall]]:
-    async with running_swarm(model, [SPAN]) as swarm:
+    async with running_swarm(model, [SPAN], executor="torch") as swarm:
         client = await swarm.start(None, serves=False)
         await until(lambda: bool(client.status().models))
         found, num_blocks = await client.models.resolve("")
