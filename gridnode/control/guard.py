@@ -32,7 +32,7 @@ from gridnode.control.keys import ApiKey, Scope
 from gridnode.control.login_page import COOKIE, login_page
 from gridnode.control.refusals import refuse_at
 from gridnode.control.socket_closing import closing_code, closing_reason
-from gridnode.errors import ErrorCode, GridError, KeyRefused, NoCapacity
+from gridnode.errors import BadInput, ErrorCode, GridError, KeyRefused, NoCapacity
 
 # Browsers hold six connections per page; beyond a few dozen pages somebody forgets to close them.
 MAX_REQUESTS = 256
@@ -41,7 +41,8 @@ _GUARDED = ("http", "websocket")
 ADMIT_AGAIN = "admit_again"
 """In the state of a WebSocket: raises `KeyRefused` or `RateLimited` if its key may not ask once more now."""
 ANSWER_MORE = "answer_more"
-"""In the state of a request: counts so many answers more for its key, until it ends; raises `RateLimited`."""
+"""In the state of a request: counts so many answers more for its key, until it ends; raises `RateLimited` if
+there are as many already, and `BadInput` if they would never be allowed."""
 
 # Beside those that every page may read.
 _EXPOSED_HEADERS = (
@@ -144,6 +145,11 @@ class KeyGuard:
             await self._app(scope, receive, send)
 
     def _answer_more(self, stack: contextlib.ExitStack, key: ApiKey | None, num: int) -> None:
+        if key is not None and num >= key.max_answers:
+            raise BadInput(
+                f"{num + 1} answers are asked for, and key {key.id} ({key.name}) may have "
+                f"{key.max_answers} at once; ask for fewer at a time"
+            )
         for _ in range(num):
             stack.enter_context(self._doorkeeper.answering(key))
 

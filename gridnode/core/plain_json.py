@@ -15,7 +15,7 @@ def parse_plain(text: str) -> Any:
     """
     try:
         found = json.loads(text, parse_constant=_refuse)
-        json.dumps(found, ensure_ascii=False).encode()
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # 1e999 is infinity, too
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return found

@@ -8,6 +8,7 @@ limit.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -66,6 +67,9 @@ class TemplateProcess:
 def main() -> None:
     """Read a call from standard input; write the `prompt`, or why it is `refused`, to standard output."""
     resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
+    # Also if nobody is left who waits for it.
+    longest_s = math.ceil(RENDER_TIMEOUT_S)
+    resource.setrlimit(resource.RLIMIT_CPU, (longest_s, longest_s))
     call = json.load(sys.stdin.buffer)
     try:
         template = ChatTemplate(call["source"], special_tokens=call["special_tokens"])

@@ -6,6 +6,7 @@ Reads the files that `transformers` writes: `tokenizer.json`, `tokenizer_config.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ from gridnode.engine.chat_template import ChatTemplate
 from gridnode.engine.grammar import JsonConstraint, make_tokenizer
 from gridnode.engine.template_process import TemplateProcess
 from gridnode.errors import BadCheckpoint, BadInput, reason
+
+MAX_PROMPTS_AT_ONCE = 2
+"""Of one model: a template that is slow, or wants much memory, must leave threads and memory to others."""
 
 
 class StreamDecoder:
@@ -56,6 +60,9 @@ class TextCodec:
     ) -> None:
         self.stop_ids = stop_ids
         """Token ids that end an answer."""
+
+        self.room = asyncio.Semaphore(MAX_PROMPTS_AT_ONCE)
+        """Held by whoever makes a prompt in a thread of the event loop that answers."""
 
         self._tokenizer = tokenizer
         self._special_tokens = special_tokens

@@ -14,7 +14,7 @@ from gridnode.node.draft_model import DraftModel
 from gridnode.node.embedding import embed_tokens
 from gridnode.node.model_access import ModelAccess
 from gridnode.node.opening import Opening
-from gridnode.node.prompting import prompt_tokens
+from gridnode.node.prompting import prepare_prompt
 from gridnode.node.scoring import Scorer
 from gridnode.node.waiting_line import WaitingLine, Wanted
 
@@ -111,4 +111,4 @@ class Answering:
         """Return the token ids of the prompt of `request`."""
         model, _ = await self._models.resolve(request.model)
         codec = await self._models.codec(model)
-        return tuple(await asyncio.to_thread(prompt_tokens, request, codec))
+        return tuple(await prepare_prompt(request, codec))

@@ -16,7 +16,7 @@ from gridnode.node.drafting import Drafter, Drafting, NgramDrafter
 from gridnode.node.generation import Generation
 from gridnode.node.lasting_session import LastingSession
 from gridnode.node.model_access import ModelAccess
-from gridnode.node.prompting import prompt_tokens
+from gridnode.node.prompting import prepare_prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class Opening:
         # While there is no route, nobody may have the tokenizer either.
         self._models.route(model, num_blocks, wishes=request.routing)
         codec = await self._models.codec(model)
-        prompt_ids = await asyncio.to_thread(prompt_tokens, request, codec)
+        prompt_ids = await prepare_prompt(request, codec)
         schema = constraint_schema(request)
         constraint = await asyncio.to_thread(codec.json_constraint, schema) if schema else None
         return _Question(

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from gridnode.control.answer_schema import ChatMessage, GenerateRequest, Tool
 from gridnode.core.plain_json import parse_plain
 from gridnode.engine.text import TextCodec
 from gridnode.errors import BadInput
+
+
+async def prepare_prompt(request: GenerateRequest, codec: TextCodec) -> list[int]:
+    """Return `prompt_tokens` of `request`, made beside the event loop: long prompts take seconds.
+
+    Raises:
+        BadInput: as `prompt_tokens`.
+    """
+    async with codec.room:
+        return await asyncio.to_thread(prompt_tokens, request, codec)
 
 
 def prompt_tokens(request: GenerateRequest, codec: TextCodec) -> list[int]:

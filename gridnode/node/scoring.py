@@ -63,7 +63,8 @@ class Scorer:
                 prompt_ids = await asyncio.to_thread(self._codec.encode, text)
             else:
                 asked = [{"role": "user", "content": text}]
-                prompt_ids = await asyncio.to_thread(self._codec.encode_chat, asked)
+                async with self._codec.room:
+                    prompt_ids = await asyncio.to_thread(self._codec.encode_chat, asked)
             endings = [self._codec.encode_continuation(answer) for answer in request.answers]
             return await self._answers(prompt_ids, endings, request.answers)
 

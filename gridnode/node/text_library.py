@@ -108,7 +108,7 @@ class TextLibrary:
     async def _load(self, model: ModelId) -> TextCodec:
         if self._own is not None and self._own[0] == model:
             return await asyncio.to_thread(load_text_codec, self._own[1])
-        directory = cache_dir() / "text" / model.manifest
+        directory = cache_dir() / "text-of-peers" / model.manifest
         if (directory / TEXT_FILES[-1]).exists():
             try:
                 return await asyncio.to_thread(load_text_codec, directory, is_foreign=True)

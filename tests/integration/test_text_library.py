@@ -37,7 +37,7 @@ def test_a_node_without_blocks_answers_like_one_that_has_them(tiny_llama: Path, 
             expected = await collect(swarm.nodes[0], request)
             answer = await collect(bare, request)
             assert (answer.text, answer.token_ids) == (expected.text, expected.token_ids)
-            [fetched] = (empty_cache / "text").iterdir()
+            [fetched] = (empty_cache / "text-of-peers").iterdir()
             assert {"tokenizer.json", "config.json"} <= {file.name for file in fetched.iterdir()}
             # The next start of that node needs nobody: the files are kept.
             again = await swarm.start(None, serves=False)
@@ -115,7 +115,7 @@ def test_files_that_cannot_be_read_are_not_kept_and_the_next_peer_is_asked(
 
             servers[first]._texts.own(model, bad)
             assert (await library().codec(model)).encode("w5 w6")
-            [kept] = (empty_cache / "text").iterdir()
+            [kept] = (empty_cache / "text-of-peers").iterdir()
             good = (tiny_llama / "tokenizer.json").read_bytes()
             assert (kept / "tokenizer.json").read_bytes() == good
             # What was kept and then damaged is fetched again.
@@ -126,7 +126,7 @@ def test_files_that_cannot_be_read_are_not_kept_and_the_next_peer_is_asked(
             servers[second]._texts.own(model, bad)
             with pytest.raises(NoCapacity, match=r"cannot fetch it \(node .* cannot read the tokenizer"):
                 await library().codec(model)
-            assert not list((empty_cache / "text").iterdir())
+            assert not list((empty_cache / "text-of-peers").iterdir())
 
     asyncio.run(scenario())
 

@@ -17,7 +17,9 @@ MAX_HEAD_BYTES = 1024
 """What stands before the content of a part: a name, perhaps a type."""
 
 _BOUNDARY = re.compile(r'; *boundary="?([^";, ]{1,70})', re.IGNORECASE)
-_NAME = re.compile(rb'\r\ncontent-disposition: *form-data;[^\r\n]*?\bname="([^"\r\n]*)"', re.IGNORECASE)
+_NAME = re.compile(
+    rb'\r\ncontent-disposition: *form-data;[^\r\n]*?\bname=(?:"([^"\r\n]*)"|([^\s;"]+))', re.IGNORECASE
+)
 
 
 async def read_values(request: Request) -> dict[str, Any]:
@@ -68,5 +70,5 @@ def _parts(kind: str, body: bytes) -> dict[str, Any]:
         name = _NAME.search(head) if len(head) <= MAX_HEAD_BYTES else None
         if name is None:
             raise ValueError(f"part {number} has no name within {MAX_HEAD_BYTES} bytes")
-        values[name[1].decode()] = content.decode()
+        values[(name[1] or name[2] or b"").decode()] = content.decode()
     raise ValueError(f"no end is found behind {len(parts)} parts; {MAX_FIELDS} are read")

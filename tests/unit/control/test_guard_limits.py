@@ -211,3 +211,18 @@ def test_every_answer_to_a_question_is_counted(keys: KeyFile, path: str, questio
             await until(lambda: node.num_running == 0)
 
     asyncio.run(run())
+
+
+def test_more_answers_than_a_key_may_ever_have_at_once_are_no_matter_of_time(keys: KeyFile) -> None:
+    _, secret = keys.create("laptop", scopes=(Scope.CHAT,), max_answers=2)
+
+    async def act(http: httpx.AsyncClient) -> None:
+        asked = {"prompt": "x", "n": 3}
+        refused = await http.post("/v1/completions", json=asked, headers=bearer(secret))
+        assert refused.status_code == 400
+        assert "3 answers are asked for" in refused.json()["error"]["message"]
+        assert "retry-after" not in refused.headers
+        fits = await http.post("/v1/completions", json=asked | {"n": 2}, headers=bearer(secret))
+        assert fits.status_code == 200
+
+    visit(DoorPolicy(keys=keys), act)

@@ -53,6 +53,7 @@ def test_several_calls_are_found() -> None:
         '{"name": "weather", "arguments": "{\\"city\\": \\"\\\\ud83d\\"}"}',
         '{"name": "weather", "arguments": {"degrees": NaN}}',
         '{"name": "weather", "arguments": {"degrees": -Infinity}}',
+        '{"name": "weather", "arguments": {"degrees": 1e999}}',
         "[" * 5000,
         '{"name": "weather", "arguments": "' + "[" * 5000 + '"}',
         "",

@@ -10,6 +10,7 @@ from gridnode.errors import CacheFull, ContextFull, GridError, ModelUnknown
 
 VALUES = {"model": "tiny", "inputs": "the capital", "max_new_tokens": "5"}
 PATH = "/api/v1/generate"
+FORM = {"content-type": "multipart/form-data; boundary=b"}
 
 
 def test_values_may_stand_anywhere() -> None:
@@ -17,11 +18,14 @@ def test_values_may_stand_anywhere() -> None:
 
     async def act(http: httpx.AsyncClient) -> None:
         parts = {name: (None, value) for name, value in VALUES.items()}
+        heads = {name: f"Content-Disposition: form-data; name={name}" for name in VALUES}
+        unquoted = "".join(part(heads[name], value) for name, value in VALUES.items()) + "--b--\r\n"
         answers = [
             await http.post(PATH, data=VALUES),
             await http.post(PATH, params=VALUES),
             await http.post(PATH, json=VALUES | {"max_new_tokens": 5}),
             await http.post(PATH, files=parts),
+            await http.post(PATH, content=unquoted.encode(), headers=FORM),
             await http.post(PATH, params={"max_new_tokens": 9, "model": "tiny"}, data=VALUES),
         ]
         for answer in answers:
@@ -125,7 +129,7 @@ NAMED = 'Content-Disposition: form-data; name="inputs"'
             part("Content-Disposition: form-data; " + "a=b; " * 300 + 'name="x"') + "--b--",
             "part 1 has no name",
         ),
-        (part(f"Content-Disposition: form-data; name={'(' * 900}") + "--b--", "part 1 has no name"),
+        (part(f'Content-Disposition: form-data; name="{"(" * 900}') + "--b--", "part 1 has no name"),
         (part("Content-Type: text/plain") + "--b--", "part 1 has no name within 1024 bytes"),
         (part('Content-Disposition: form-data; filename="inputs"') + "--b--", "part 1 has no name"),
         ("\r\n" * 1000, "no end is found behind 0 parts"),
@@ -133,8 +137,7 @@ NAMED = 'Content-Disposition: form-data; name="inputs"'
 )
 def test_forms_that_cannot_be_read_are_refused_with_a_reason(body: str, why: str) -> None:
     async def act(http: httpx.AsyncClient) -> None:
-        headers = {"content-type": "multipart/form-data; boundary=b"}
-        response = await http.post(PATH, content=body.encode(), headers=headers)
+        response = await http.post(PATH, content=body.encode(), headers=FORM)
         assert response.status_code == 400
         assert why in response.json()["traceback"]
 
