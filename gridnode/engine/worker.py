@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import logging
 import os
-import select
+import selectors
 import signal
 import socket
 import sys
@@ -56,6 +56,8 @@ class Worker:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._selector = selectors.DefaultSelector()  # unlike `select`, for any number of descriptor
+        self._selector.register(sock, selectors.EVENT_READ)
         self._decoder = FrameDecoder()
         self._queue = StepQueue()
         self._line = LeaseLine()
@@ -79,7 +81,7 @@ class Worker:
         """Return what has arrived; if `wait`, wait for something, or until a lease has waited enough."""
         frames: list[Frame] = []
         longest_s = self._line.next_deadline_s()
-        while self._is_open and select.select([self._sock], [], [], longest_s if wait else 0)[0]:
+        while self._is_open and self._selector.select(longest_s if wait else 0):
             wait = False
             try:
                 data = self._sock.recv(_READ_BYTES)

@@ -119,8 +119,9 @@ class BlockServer:
             async with asyncio.TaskGroup() as group:
                 lost = group.create_task(_raise_when_lost(stream), name="client")
                 self._check(opening)
-                with self.places.take(opening.session):
-                    async with self._leased(stream, opening, body, group) as session:
+                with contextlib.ExitStack() as place:
+                    place.enter_context(self.places.take(opening.session))
+                    async with self._leased(stream, opening, body, group, place) as session:
                         free = self._serving_now().free_cache_tokens
                         await stream.send(encode_message(SessionOpened(free_cache_tokens=free)))
                         await self._take_steps(session, stream)
@@ -235,8 +236,9 @@ class BlockServer:
         opening: OpenSession,
         body: bytes | bytearray | memoryview,
         tasks: asyncio.TaskGroup,
+        place: contextlib.ExitStack,
     ) -> AsyncIterator[HopSession]:
-        """Hold a lease and the link to the next hop for as long as the session lasts."""
+        """Hold a lease and the link to the next hop for as long as the session lasts, and its place."""
         serving = self._serving_now()
         lease = await self._engine.open_lease(
             opening.span,
@@ -274,6 +276,7 @@ class BlockServer:
             self._sessions.pop(opening.session, None)
             if session.push is not None:
                 session.push.finish()
+            place.close()  # the worker may be in the middle of a chunk; the next session asks it behind us
             with contextlib.suppress(EngineLost):  # the lease died with the worker
                 await self._engine.close_lease(lease)
 

@@ -25,12 +25,14 @@ from gridnode.node.session_opener import is_survivable
 MAX_WAITING_ANSWERS = 256
 # Not every lease that ends at a peer is announced at once, so that the first in line tries again.
 RETRY_S = 0.25
+# What another node may do, and the same one will not.
+_LASTING = frozenset({ErrorCode.NO_TRAINING, ErrorCode.PROTOCOL})
 
 
 def may_pass(error: GridError) -> bool:
     """Return whether waiting may end `error`: a lease ends, a node comes, or comes back."""
     if isinstance(error, PeerRefused):
-        return is_survivable(error)
+        return is_survivable(error) and error.reason not in _LASTING
     return isinstance(error, CacheFull | ModelLoading | NoRoute)
 
 

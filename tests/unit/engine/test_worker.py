@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -199,6 +201,26 @@ def test_one_bad_step_of_a_batch_fails_alone(node: Node, monkeypatch: pytest.Mon
         "RuntimeError: a kernel does not like this",
     )
     assert isinstance(by_number[11], StepAnswer)
+
+
+def test_the_number_of_the_descriptor_does_not_matter() -> None:
+    """A node with a thousand connections gives its worker a high one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        ours, low = socket.socketpair()
+        with ours, low, socket.socket(fileno=fcntl.fcntl(low.fileno(), fcntl.F_DUPFD, 2000)) as theirs:
+            thread = threading.Thread(target=Worker(theirs).run)
+            thread.start()
+            ours.settimeout(60)
+            node = Node(ours)
+            node.send(Cancel(number=1))
+            assert isinstance(node.answer(), Failed)  # nothing is loaded yet
+            ours.shutdown(socket.SHUT_RDWR)
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_nothing_is_computed_before_a_span_is_loaded(tmp_path: Path) -> None:

@@ -186,4 +186,5 @@ def test_only_what_may_pass_is_waited_for() -> None:
     # The only node with some blocks died while the session was opened: as if there had been no route.
     assert may_pass(PeerRefused("gone", reason=ErrorCode.PEER_LOST))
     assert not may_pass(PeerRefused("nonsense", reason=ErrorCode.BAD_INPUT))
+    assert not may_pass(PeerRefused("nonsense was the answer", reason=ErrorCode.PROTOCOL))
     assert not may_pass(BadInput("empty"))
