@@ -35,6 +35,8 @@ class SlowLeases:
 
     def __init__(self) -> None:
         self.granted = asyncio.Event()
+        self.freed = asyncio.Event()
+        self.freed.set()
         self.num_asked = 0
 
     async def open_lease(self, *_: object, **__: object) -> int:
@@ -43,7 +45,7 @@ class SlowLeases:
         return self.num_asked
 
     async def close_lease(self, lease: int) -> None:
-        pass
+        await self.freed.wait()
 
 
 class Opening:
@@ -120,6 +122,23 @@ def test_sessions_that_are_opened_together_are_no_more_than_the_limit() -> None:
                 ErrorCode.NO_CAPACITY
             }
             assert len(hop.server.sessions()) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_session_takes_the_place_of_one_whose_lease_is_about_to_end() -> None:
+    """The worker may be in the middle of a long prompt."""
+
+    async def scenario() -> None:
+        async with opening(max_sessions=1) as hop:
+            hop.leases.freed.clear()
+            hop.leases.granted.set()
+            first = await hop.ask(1)
+            assert isinstance(await hop.answer(first), SessionOpened)
+            first.finish()
+            await hop.server.places.wait_idle()
+            assert isinstance(await hop.answer(await hop.ask(2)), SessionOpened)
+            hop.leases.freed.set()
 
     asyncio.run(scenario())
 
