@@ -75,8 +75,11 @@ class Links:
             async with asyncio.TaskGroup() as self._group:
                 for transport in self._transports:
                     self._group.create_task(self._accept(transport), name="accept")
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self._group = None  # nothing begins any more while the rest ends
         finally:
-            self._group = None
             for connections in list(self._connections.values()):
                 for connection in list(connections):
                     await connection.aclose()
@@ -123,7 +126,11 @@ class Links:
                 raise ConnectionClosed("this node is not running")
             attempt = self._group.create_task(self._attempt(target), name="dial")
             self._attempts[target] = attempt
-        outcome = await asyncio.shield(attempt)
+        # Not awaited itself: its cancellation, when this node stops, is none of whoever asked.
+        await asyncio.wait([attempt])
+        if attempt.cancelled():
+            raise ConnectionClosed("this node is stopping")
+        outcome = attempt.result()
         if isinstance(outcome, GridError):
             raise outcome
         return outcome
