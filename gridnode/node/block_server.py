@@ -284,7 +284,7 @@ class BlockServer:
         """Dial the next hop before the first step needs it."""
         try:
             await self._links.connect(next_hop.peer_id, next_hop.addresses)
-        except PeerLost as exc:
+        except (PeerLost, ConnectionClosed) as exc:
             raise _lost(next_hop.peer_id, exc) from exc
 
     async def _handle(self, session: HopSession, step: Step, frame: Frame) -> None:
@@ -369,8 +369,10 @@ class BlockServer:
                 await session.push.send(encode_message(OpenPush(session=session.opening.session)))
             await self._uplink.wait_turn(next_hop.peer_id, len(output.body))
             await session.push.send(encode_message(step, output.body))
-        except PeerLost as exc:
-            raise _lost(next_hop.peer_id, exc) from exc
+        except (PeerLost, ConnectionClosed) as exc:
+            if not session.is_open:
+                raise  # by its client, and nobody is to blame
+            raise _lost(next_hop.peer_id, exc) from exc  # also a link that this node gives up
 
 
 def _check_served(serving: Serving, wanted: OpenSession | Backward) -> None:
@@ -384,7 +386,7 @@ def _check_served(serving: Serving, wanted: OpenSession | Backward) -> None:
         raise WrongModel(f"the adapter {adapter!r} is not hosted here; hosted: {hosted}")
 
 
-def _lost(peer_id: PeerId, error: PeerLost) -> PeerRefused:
+def _lost(peer_id: PeerId, error: PeerLost | ConnectionClosed) -> PeerRefused:
     text = f"node {short(peer_id)} is gone: {error}"
     return PeerRefused(text, reason=ErrorCode.PEER_LOST, peer_id=peer_id)
 

@@ -14,7 +14,7 @@ from gridnode.core.routing import Hop, Route
 from gridnode.engine.arrays import to_array, to_parts
 from gridnode.engine.executor import Array
 from gridnode.engine.tuned_tensors import unpack_tuned
-from gridnode.errors import ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
+from gridnode.errors import ConnectionClosed, ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
 from gridnode.node.block_call import BlockCall
 from gridnode.node.hidden_session import HiddenSession, block_opener
 from gridnode.node.lasting_session import FAILOVER_DEADLINE_S
@@ -103,7 +103,7 @@ async def _ask(
                 stream.reset()
     except TimeoutError as exc:
         raise _refused(hop, PeerLost(f"no gradient in {BACKWARD_TIMEOUT_S:g} s")) from exc
-    except PeerLost as exc:
+    except (PeerLost, ConnectionClosed) as exc:  # also a link that this node gives up
         raise _refused(hop, exc) from exc
     if frame is None:
         raise _refused(hop, PeerLost("it ended the stream without an answer"))
@@ -125,9 +125,9 @@ async def _ask(
     return result, unpack_tuned(tuning, memoryview(frame.body)[cut:])
 
 
-def _refused(hop: Hop, error: PeerLost) -> PeerRefused:
+def _refused(hop: Hop, error: GridError) -> PeerRefused:
     return PeerRefused(
         f"node {short(hop.peer_id)} with blocks {hop.span} is gone: {error}",
-        reason=error.code,
+        reason=ErrorCode.PEER_LOST,
         peer_id=hop.peer_id,
     )

@@ -13,7 +13,7 @@ from gridnode.core.ids import ModelId, PeerId, SessionId, short
 from gridnode.core.routing import Hop, Route
 from gridnode.core.sampling import SamplingParams
 from gridnode.engine.tuned_tensors import NOTHING_ADDED, Added
-from gridnode.errors import ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
+from gridnode.errors import ConnectionClosed, ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
 from gridnode.net.transport import Stream
 from gridnode.node.answer_check import AnswerCheck
 from gridnode.node.links import Links
@@ -202,6 +202,8 @@ class RemoteSession:
             if kind is StepKind.DECODE and is_alone and number + 1 == self._num_steps:
                 self._on_lap(outcome.trace, took_s)
             return outcome
+        except (PeerLost, ConnectionClosed) as exc:
+            raise _lost(self.plan.route.hops[0], str(exc)) from exc  # it was not sent
         except TimeoutError as exc:
             silence_s = clock() - max(began_at, self._heard_at)
             if self._failure is not None:
@@ -269,7 +271,7 @@ class RemoteSession:
             connection = await self._links.connect(hop.peer_id, self._addresses.get(hop.peer_id, ()))
             self._streams[index] = stream = await connection.open_lane()
             await stream.send(encode_message(opening, body))
-        except PeerLost as exc:
+        except (PeerLost, ConnectionClosed) as exc:  # also a link that this node gives up
             raise _lost(hop, str(exc)) from exc
         message, _ = await _receive(hop, stream)
         if not isinstance(message, SessionOpened):
@@ -320,7 +322,7 @@ async def _receive(hop: Hop, stream: Stream) -> tuple[Message, bytes | bytearray
         if frame is None:
             raise PeerLost("it ended the session")
         message = decode_message(frame)
-    except PeerLost as exc:
+    except (PeerLost, ConnectionClosed) as exc:
         raise _lost(hop, str(exc)) from exc
     except ProtocolError as exc:
         raise _nonsense(hop, str(exc)) from exc

@@ -112,7 +112,7 @@ class Chatter(threading.Thread):
                 with self._node.asking(ANSWER_TOKENS) as answer:
                     tokens = [token for more in answer for token in more]
             except AssertionError as exc:
-                self.trouble.append(str(exc)[-3000:])
+                self.trouble.append(str(exc)[:3000])  # the event comes first, the log behind it
                 return
             if not tokens:  # nobody serves half of the blocks now: refused at once, not broken off
                 self.refusals += 1

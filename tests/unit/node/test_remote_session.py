@@ -242,3 +242,21 @@ def test_a_step_that_waits_to_be_sent_when_a_hop_fails_tells_of_that(
 
     failure = PeerRefused("gone", reason=ErrorCode.PEER_LOST, peer_id=LAST)
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("given_up", [FIRST, LAST])
+def test_a_link_that_this_node_gives_up_is_a_lost_hop(given_up: PeerId) -> None:
+    """As when the peer is linked twice, or says goodbye on another link: the answer goes on elsewhere."""
+
+    async def scenario() -> PeerRefused:
+        async with session() as hops:
+            await run(hops)
+            link = hops._links.connections()[given_up]
+            await link.aclose()
+            with pytest.raises(PeerRefused, match="closed by this side") as caught:
+                await run(hops, position=2)
+            return caught.value
+
+    error = asyncio.run(scenario())
+    assert (error.reason, error.peer_id) == (ErrorCode.PEER_LOST, given_up)
+    assert is_survivable(error)
