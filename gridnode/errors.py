@@ -58,6 +58,7 @@ class ErrorCode(StrEnum):
     PEER_REFUSED = "peer_refused"
     PROTOCOL = "protocol"
     RATE_LIMITED = "rate_limited"
+    SESSION_IDLE = "session_idle"
     SWARM_REFUSED = "swarm_refused"
     TIMEOUT = "timeout"
     UNAUTHENTIC = "unauthentic"
@@ -105,6 +106,12 @@ class NoTraining(NoCapacity):
     """Raised by a node that neither computes gradients nor takes additions to its blocks, now or later."""
 
     code = ErrorCode.NO_TRAINING
+
+
+class SessionIdle(NoCapacity):
+    """Raised by a hop that heard nothing of a session for too long and has given its KV cache to others."""
+
+    code = ErrorCode.SESSION_IDLE
 
 
 class CacheFull(NoCapacity):

@@ -37,6 +37,7 @@ STATUS_OF: Mapping[ErrorCode, int] = {
     ErrorCode.NO_ROUTE: 503,
     ErrorCode.NO_TRAINING: 503,
     ErrorCode.NOT_RUNNING: 503,
+    ErrorCode.SESSION_IDLE: 503,
     ErrorCode.WRONG_SPAN: 503,
     ErrorCode.TIMEOUT: 504,
 }

