@@ -23,6 +23,8 @@ import pytest
 from network_lab import Host, NetworkLab, RunningNode, why_not
 from waiting import eventually
 
+from gridnode.net.discovery import CHECK_INTERVAL_S, TTL_S
+
 pytestmark = [
     pytest.mark.netlab,
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "-"),
@@ -37,7 +39,8 @@ ANSWER_TOKENS = 120
 LONGEST_SLEEP_S = 6.0
 # What the caches of a Python process may still take after its first minute of work.
 MAX_GROWTH = 1.25
-SETTLED_S = 90.0
+# Who died said no goodbye: this node follows its announcement on the LAN, and dials it, until that expires.
+SETTLED_S = TTL_S + CHECK_INTERVAL_S + 30.0
 # Who asks for the status has a connection and a task or two for that.
 SLACK = {"tasks": 3, "sockets": 1, "descriptors": 3}
 
