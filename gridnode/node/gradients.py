@@ -9,12 +9,12 @@ import math
 
 import numpy as np
 
-from gridnode.core.ids import short
 from gridnode.core.routing import Hop, Route
 from gridnode.engine.arrays import to_array, to_parts
 from gridnode.engine.executor import Array
 from gridnode.engine.tuned_tensors import unpack_tuned
 from gridnode.errors import ConnectionClosed, ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
+from gridnode.node.blame import gone, nonsense, refused
 from gridnode.node.block_call import BlockCall
 from gridnode.node.hidden_session import HiddenSession, block_opener
 from gridnode.node.lasting_session import FAILOVER_DEADLINE_S
@@ -102,32 +102,22 @@ async def _ask(
             finally:
                 stream.reset()
     except TimeoutError as exc:
-        raise _refused(hop, PeerLost(f"no gradient in {BACKWARD_TIMEOUT_S:g} s")) from exc
+        raise gone(hop, f"no gradient in {BACKWARD_TIMEOUT_S:g} s") from exc
     except (PeerLost, ConnectionClosed) as exc:  # also a link that this node gives up
-        raise _refused(hop, exc) from exc
+        raise gone(hop, exc) from exc
     if frame is None:
-        raise _refused(hop, PeerLost("it ended the stream without an answer"))
-    answer = decode_message(frame)
+        raise gone(hop, "it ended the stream without an answer")
+    try:
+        answer = decode_message(frame)
+    except ProtocolError as exc:
+        raise nonsense(hop, exc) from exc
     if isinstance(answer, Refused):
-        raise PeerRefused(
-            f"node {short(hop.peer_id)} with blocks {hop.span} answered {answer.code}: {answer.text}",
-            reason=answer.code,
-            peer_id=hop.peer_id,
-        )
+        raise refused(hop, answer)
     if not isinstance(answer, Gradient):
-        raise ProtocolError(f"{type(answer).__name__} came where Gradient was expected")
+        raise nonsense(hop, f"{type(answer).__name__} came where Gradient was expected")
     if answer.tensor.shape != hidden.shape or len(frame.body) != answer.tensor.num_bytes + len(tensors):
-        raise ProtocolError(
-            f"a gradient of shape {answer.tensor.shape} came where {hidden.shape} was expected"
-        )
+        found = f"a gradient of shape {answer.tensor.shape}"
+        raise nonsense(hop, f"{found} came where {hidden.shape} was expected")
     cut = answer.tensor.num_bytes
     result = to_array(answer.tensor, memoryview(frame.body)[:cut]).astype(np.float32)
     return result, unpack_tuned(tuning, memoryview(frame.body)[cut:])
-
-
-def _refused(hop: Hop, error: GridError) -> PeerRefused:
-    return PeerRefused(
-        f"node {short(hop.peer_id)} with blocks {hop.span} is gone: {error}",
-        reason=ErrorCode.PEER_LOST,
-        peer_id=hop.peer_id,
-    )

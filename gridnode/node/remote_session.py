@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from gridnode.core.addresses import Address
-from gridnode.core.ids import ModelId, PeerId, SessionId, short
+from gridnode.core.ids import ModelId, PeerId, SessionId
 from gridnode.core.routing import Hop, Route
 from gridnode.core.sampling import SamplingParams
 from gridnode.engine.tuned_tensors import NOTHING_ADDED, Added
-from gridnode.errors import ConnectionClosed, ErrorCode, GridError, PeerLost, PeerRefused, ProtocolError
+from gridnode.errors import ConnectionClosed, ErrorCode, GridError, PeerLost, ProtocolError
 from gridnode.net.transport import Stream
 from gridnode.node.answer_check import AnswerCheck
+from gridnode.node.blame import blame, gone, nonsense, refused
 from gridnode.node.links import Links
 from gridnode.wire.codec import encode_message
 from gridnode.wire.messages import (
@@ -144,7 +145,10 @@ class RemoteSession:
             ]
         except TimeoutError as exc:
             await self.aclose()
-            raise _silent(hops[min(set(range(len(hops))) - self._answered)]) from exc
+            silent = hops[min(set(range(len(hops))) - self._answered)]
+            raise blame(
+                silent, f"did not open the session in {OPEN_TIMEOUT_S:g} s", ErrorCode.TIMEOUT
+            ) from exc
         except BaseException:
             await self.aclose()
             raise
@@ -194,22 +198,19 @@ class RemoteSession:
                 await self._streams[0].send(encode_message(message, body))
                 is_sent = True
                 outcome = await answer
-            # Steps follow each other: this one may have waited for those before it.
-            took_s = clock() - max(began_at, self._heard_at)
-            self._heard_at = clock()
-            self._slowest_s[kind] = max(took_s, self._slowest_s.get(kind, 0.0))
-            self._extend_patience()
+            took_s = self._heard(kind, began_at)
             if kind is StepKind.DECODE and is_alone and number + 1 == self._num_steps:
                 self._on_lap(outcome.trace, took_s)
             return outcome
         except (PeerLost, ConnectionClosed) as exc:
-            raise _lost(self.plan.route.hops[0], str(exc)) from exc  # it was not sent
+            raise gone(self.plan.route.hops[0], exc) from exc  # it was not sent
         except TimeoutError as exc:
             silence_s = clock() - max(began_at, self._heard_at)
             if self._failure is not None:
                 raise self._failure from exc
             if not is_sent:
-                raise _stuck(self.plan.route.hops[0], silence_s) from exc
+                what = f"took no step in {silence_s:.3g} s"
+                raise blame(self.plan.route.hops[0], what, ErrorCode.TIMEOUT) from exc
             raise PeerLost(f"no answer from {self.plan.route} in {silence_s:.3g} s") from exc
         finally:
             self._timeouts.pop(number, None)
@@ -224,6 +225,16 @@ class RemoteSession:
             return STEP_TIMEOUT_S
         least_s = MIN_DECODE_TIMEOUT_S if kind is StepKind.DECODE else MIN_PREFILL_TIMEOUT_S
         return min(max(least_s, PATIENCE * usual_s), STEP_TIMEOUT_S)
+
+    def _heard(self, kind: StepKind, began_at: float) -> float:
+        """Take the news that a step ended, and be patient with the others; return the time that it took."""
+        now = asyncio.get_running_loop().time()
+        # Steps follow each other: this one may have waited for those before it.
+        took_s = now - max(began_at, self._heard_at)
+        self._heard_at = now
+        self._slowest_s[kind] = max(took_s, self._slowest_s.get(kind, 0.0))
+        self._extend_patience()
+        return took_s
 
     def _extend_patience(self) -> None:
         """Begin to wait anew for every step under way: the hops do something."""
@@ -272,10 +283,10 @@ class RemoteSession:
             self._streams[index] = stream = await connection.open_lane()
             await stream.send(encode_message(opening, body))
         except (PeerLost, ConnectionClosed) as exc:  # also a link that this node gives up
-            raise _lost(hop, str(exc)) from exc
+            raise gone(hop, exc) from exc
         message, _ = await _receive(hop, stream)
         if not isinstance(message, SessionOpened):
-            raise _nonsense(hop, f"{type(message).__name__} came where SessionOpened was expected")
+            raise nonsense(hop, f"{type(message).__name__} came where SessionOpened was expected")
         self._answered.add(index)
 
     def _next_hop(self, hop: Hop) -> NextHop:
@@ -292,14 +303,14 @@ class RemoteSession:
 
     def _take(self, hop: Hop, message: Message, body: bytes | bytearray | memoryview) -> None:
         if not isinstance(message, StepResult) or hop is not self.plan.route.hops[-1]:
-            raise _nonsense(hop, f"it sent {type(message).__name__} in a session")
+            raise nonsense(hop, f"it sent {type(message).__name__} in a session")
         step, answer = self._pending.get(message.step, (None, None))
         if step is None or answer is None or answer.done():
             return  # nobody waits for it any more
         try:
             self._check.check(step, message, body)
         except ProtocolError as exc:
-            raise _nonsense(hop, str(exc)) from exc
+            raise nonsense(hop, exc) from exc
         answer.set_result(StepOutcome(tensor=message.tensor, body=body, trace=message.trace))
 
     def _fail(self, error: GridError) -> None:
@@ -323,49 +334,9 @@ async def _receive(hop: Hop, stream: Stream) -> tuple[Message, bytes | bytearray
             raise PeerLost("it ended the session")
         message = decode_message(frame)
     except (PeerLost, ConnectionClosed) as exc:
-        raise _lost(hop, str(exc)) from exc
+        raise gone(hop, exc) from exc
     except ProtocolError as exc:
-        raise _nonsense(hop, str(exc)) from exc
+        raise nonsense(hop, exc) from exc
     if isinstance(message, Refused):
-        raise _refused(hop, message)
+        raise refused(hop, message)
     return message, frame.body
-
-
-def _lost(hop: Hop, text: str) -> PeerRefused:
-    return PeerRefused(
-        f"node {short(hop.peer_id)} with blocks {hop.span} is gone: {text}",
-        reason=ErrorCode.PEER_LOST,
-        peer_id=hop.peer_id,
-    )
-
-
-def _nonsense(hop: Hop, text: str) -> PeerRefused:
-    return PeerRefused(
-        f"node {short(hop.peer_id)} with blocks {hop.span} broke the protocol: {text}",
-        reason=ErrorCode.PROTOCOL,
-        peer_id=hop.peer_id,
-    )
-
-
-def _stuck(hop: Hop, silence_s: float) -> PeerRefused:
-    return PeerRefused(
-        f"node {short(hop.peer_id)} with blocks {hop.span} took no step in {silence_s:.3g} s",
-        reason=ErrorCode.TIMEOUT,
-        peer_id=hop.peer_id,
-    )
-
-
-def _silent(hop: Hop) -> PeerRefused:
-    return PeerRefused(
-        f"node {short(hop.peer_id)} with blocks {hop.span} did not open the session in {OPEN_TIMEOUT_S:g} s",
-        reason=ErrorCode.TIMEOUT,
-        peer_id=hop.peer_id,
-    )
-
-
-def _refused(hop: Hop, message: Refused) -> PeerRefused:
-    return PeerRefused(
-        f"node {short(hop.peer_id)} with blocks {hop.span} answered {message.code}: {message.text}",
-        reason=message.code,
-        peer_id=message.blamed or hop.peer_id,
-    )

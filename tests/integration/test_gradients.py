@@ -17,12 +17,15 @@ from waiting import until
 
 from gridnode.core.spans import Span
 from gridnode.errors import NoCapacity
+from gridnode.net.transport import Stream
 from gridnode.node.block_call import BlockCall
 from gridnode.node.block_server import BlockServer
 from gridnode.node.engine_supervisor import EngineSupervisor
 from gridnode.node.gradients import backward
 from gridnode.node.hidden_session import HiddenSession
 from gridnode.node.node import Node
+from gridnode.wire.codec import encode_message
+from gridnode.wire.messages import SessionOpened
 
 pytestmark = pytest.mark.swarm
 
@@ -62,6 +65,26 @@ def test_blocks_that_are_being_loaded_are_waited_for(tiny_llama: Path, compute: 
             kill_worker(server)
             await until(lambda: client.models.is_loading(call))
             np.testing.assert_array_equal(await compute(client, call), expected)
+
+    asyncio.run(main())
+
+
+def test_a_node_that_answers_something_else_is_asked_again_once_it_says_that_it_is_back(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is named; the gradient is the same."""
+
+    async def main() -> None:
+        async with server_and_client(tiny_llama) as (server, client, call):
+            expected = await gradient(client, call)
+
+            async def say_nonsense(_: BlockServer, stream: Stream, *__: object) -> None:
+                monkeypatch.undo()
+                kill_worker(server)
+                await stream.send(encode_message(SessionOpened(free_cache_tokens=0)))
+
+            monkeypatch.setattr(BlockServer, "serve_backward", say_nonsense)
+            np.testing.assert_array_equal(await gradient(client, call), expected)
 
     asyncio.run(main())
 
