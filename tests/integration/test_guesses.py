@@ -73,6 +73,17 @@ def udp_ports() -> set[int]:
     return {found.laddr.port for found in psutil.Process().net_connections("udp4")}
 
 
+async def guess_right(guessed: Side, guessing: Side) -> tuple[VirtualPeer, int]:
+    """Let the first guess be true; return the peer that guessed, and the port that it found."""
+    before = udp_ports()
+    peer = guessed.peer(guessing)
+    peer.expect_guesses(tuple(guessing.address), hops=None)
+    [port, *_] = udp_ports() - before
+    guessing.peer(guessed).guess(tuple(guessed.address), [port])
+    await until(lambda: peer.paths.has_direct)
+    return peer, port
+
+
 def descriptors() -> int:
     return psutil.Process().num_fds()
 
@@ -156,11 +167,7 @@ def test_a_better_way_closes_the_socket_that_was_found() -> None:
     async def main() -> None:
         async with two_sides() as (guessed, guessing):
             before = udp_ports()
-            peer = guessed.peer(guessing)
-            peer.expect_guesses(tuple(guessing.address), hops=None)
-            [port, *_] = udp_ports() - before
-            guessing.peer(guessed).guess(tuple(guessed.address), [port])
-            await until(lambda: peer.paths.has_direct)
+            peer, _ = await guess_right(guessed, guessing)
             assert peer.kind is PathKind.PUNCHED
             secret = guessing.peer(guessed).paths.secret
             peer.accept_offer(secret, [guessing.address.host])  # an own address of the peer is no punched way
@@ -178,12 +185,7 @@ def test_a_peer_that_died_is_left_alone_once_its_connection_ended_and_is_reached
 
     async def main() -> None:
         async with two_sides() as (guessed, guessing):
-            before = udp_ports()
-            peer = guessed.peer(guessing)
-            peer.expect_guesses(tuple(guessing.address), hops=None)
-            [port, *_] = udp_ports() - before
-            guessing.peer(guessed).guess(tuple(guessed.address), [port])
-            await until(lambda: peer.paths.has_direct)
+            peer, port = await guess_right(guessed, guessing)
             await guessing.transport.dial(
                 guessing.peer(guessed).address, peer_id=guessed.transport.peer_id, timeout_s=5
             )

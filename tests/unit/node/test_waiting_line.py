@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
 import pytest
 
@@ -58,6 +59,18 @@ async def enter(
             told.append(news)
 
 
+async def come(line: WaitingLine, room: Room, wanted: Mapping[str, Wanted]) -> dict[str, list[Waiting]]:
+    """Let all come one after the other; when all wait, make room for them. Return what each was told."""
+    told: dict[str, list[Waiting]] = {name: [] for name in wanted}
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for name, each in wanted.items():
+            group.create_task(enter(line, room, name, told[name], wanted=each))
+            while not told[name]:
+                await asyncio.sleep(0)
+        room.places = len(wanted)
+    return told
+
+
 def test_with_room_nobody_waits() -> None:
     told: list[Waiting] = []
     asyncio.run(enter(WaitingLine(), Room(1), "a", told))
@@ -69,13 +82,7 @@ def test_who_came_first_is_served_first_and_is_told_the_place() -> None:
 
     async def scenario() -> None:
         line, room = WaitingLine(), Room(0)
-        told: dict[str, list[Waiting]] = {name: [] for name in "abc"}
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            for name in "abc":
-                group.create_task(enter(line, room, name, told[name]))
-                while not told[name]:
-                    await asyncio.sleep(0)
-            room.places = 3
+        told = await come(line, room, dict.fromkeys("abc", ANY))
         assert room.came == ["a", "b", "c"]
         assert [news[0].position for news in told.values()] == [0, 1, 2]
         assert "10 tokens" in told["a"][0].text
@@ -121,14 +128,9 @@ def test_who_lacks_room_goes_before_all_that_want_the_model_later() -> None:
     async def scenario() -> None:
         line, room = WaitingLine(), Room(0)
         wishes = {"first": ONLY_ADA, "second": RouteWishes(), "third": RouteWishes(block=("Bo",))}
-        told: dict[str, list[Waiting]] = {name: [] for name in wishes}
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            for name, routing in wishes.items():
-                wanted = Wanted(model="a", routing=routing)
-                group.create_task(enter(line, room, name, told[name], wanted=wanted))
-                while not told[name]:
-                    await asyncio.sleep(0)
-            room.places = 3
+        told = await come(
+            line, room, {name: Wanted(model="a", routing=each) for name, each in wishes.items()}
+        )
         assert room.came == list(wishes)
         assert [news[0].position for news in told.values()] == [0, 1, 2]
 
@@ -138,13 +140,7 @@ def test_who_lacks_room_goes_before_all_that_want_the_model_later() -> None:
 def test_who_waits_for_the_same_model_to_be_loaded_keeps_its_place() -> None:
     async def scenario() -> None:
         line, room = WaitingLine(), Room(0, LOADING)
-        told: dict[str, list[Waiting]] = {name: [] for name in "abc"}
-        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-            for name in "abc":
-                group.create_task(enter(line, room, name, told[name]))
-                while not told[name]:
-                    await asyncio.sleep(0)
-            room.places = 3
+        await come(line, room, dict.fromkeys("abc", ANY))
         assert room.came == ["a", "b", "c"]
 
     asyncio.run(scenario())
