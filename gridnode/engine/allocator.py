@@ -31,6 +31,7 @@ def returning_memory() -> Iterator[None]:
         yield
         return
     libc.mallopt(_M_MMAP_THRESHOLD, _WHILE_LOADING_BYTES)
+    libc.mallopt(_M_TRIM_THRESHOLD, _WHILE_LOADING_BYTES)
     try:
         yield
     finally:
