@@ -31,6 +31,9 @@ _TYPES = {
     "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
 }
+# How long the threads of a graph watch for its next product before they sleep: waking them takes as long as a
+# small product. They never watch between two runs.
+_WATCH_US = 60
 # Activations of quantized products in 8 bits: what makes them fast on processors with integer dot products.
 _ACCURACY_INT8 = 4
 
