@@ -190,7 +190,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="a checkpoint instead of the random one")
-    parser.add_argument("--weights", default="int4", choices=["int4", "int8", "none"])
+    parser.add_argument("--weights", default="int4", choices=["int4", "int4-g128", "int8", "none"])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=40, help="steps of each measurement")
     arguments = parser.parse_args()

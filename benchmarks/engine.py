@@ -30,6 +30,7 @@ from rich.table import Table
 
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 READ_BYTES = 512 * 1024 * 1024
+WAYS = (("onnx", "int4"), ("onnx", "int4-g128"), ("onnx", "int8"), ("torch", "int4"))
 
 
 def read_bandwidth(repeats: int = 5) -> float:
@@ -134,7 +135,7 @@ def run_all(models: list[Model], llama_cpp: str | None) -> Iterator[Row]:
                 yield Row(
                     model=model.name, executor="llama.cpp", weights="Q4", num_threads=num_threads, found=found
                 )
-            for executor, weights in (("onnx", "int4"), ("onnx", "int8"), ("torch", "int4")):
+            for executor, weights in WAYS:
                 command = [sys.executable, __file__, "--one", model.location, executor, weights]
                 found = _figures([*command, str(num_threads)])
                 yield Row(

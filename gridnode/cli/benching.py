@@ -77,7 +77,7 @@ def _measured(checkpoint: Checkpoint, location: str, token_ids: list[int]) -> It
     with tempfile.TemporaryDirectory(prefix="gridnode-quality-") as scratch:
         test = QualityTest(checkpoint, location, token_ids, scratch=Path(scratch))
         yield test.exact
-        for quantization in (QuantFormat.INT8, QuantFormat.INT4):
+        for quantization in (QuantFormat.INT8, QuantFormat.INT4, QuantFormat.INT4_G128):
             for executor, kv in _ways(checkpoint):
                 yield test.measure(quantization, executor=executor, kv=kv)
         if importlib.util.find_spec("bitsandbytes") is not None:

@@ -18,31 +18,19 @@ DeviceName = Literal["cpu", "cuda", "mps", "xpu"]
 
 
 class QuantFormat(StrEnum):
-    """How the weights of blocks are stored. int8 and int4 have one scale per group of values; nf4, of
-    bitsandbytes, has unequal steps."""
+    """How the weights of blocks are stored: int8 and int4 with a scale for each group of 32 values, int4-g128
+    with one for 128; nf4, of bitsandbytes, with unequal steps."""
 
     NONE = "none"
     INT8 = "int8"
     INT4 = "int4"
+    INT4_G128 = "int4-g128"
     NF4 = "nf4"
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits of one weight of a quantized block, scales included.
-
-        Of int4 the most: up to a sixth of its weights have 8 bits.
-        """
-        return {
-            QuantFormat.NONE: 16.0,
-            QuantFormat.INT8: 9.25,
-            QuantFormat.INT4: 6.0,
-            QuantFormat.NF4: 4.5,
-        }[self]
 
     @property
     def is_cached(self) -> bool:
         """Whether quantized blocks are kept on the disk, and mapped when they are needed again."""
-        return self in (QuantFormat.INT8, QuantFormat.INT4)
+        return self in (QuantFormat.INT8, QuantFormat.INT4, QuantFormat.INT4_G128)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,16 @@ from gridnode.units import format_bytes
 
 # Activations, code and allocator slack of the engine worker beside weights and KV cache.
 ENGINE_OVERHEAD_BYTES = 600 * 1024 * 1024
-# Scales, zero points and norms beside the quantized matrices.
+# Norms, and what the allocator rounds up.
 _BLOCK_SLACK = 1.02
+# Bits of a weight in memory, measured: of queries, keys and values, and of all others. ONNX Runtime holds two
+# float32 values for each group; what TorchSpan maps takes less.
+_BITS = {
+    QuantFormat.INT8: (10.0, 10.0),
+    QuantFormat.INT4: (10.0, 6.4),
+    QuantFormat.INT4_G128: (10.0, 4.8),
+    QuantFormat.NF4: (4.5, 4.5),
+}
 
 
 def block_bytes(facts: ModelFacts, quantization: QuantFormat, *, bytes_per_value: int) -> int:
@@ -21,8 +29,11 @@ def block_bytes(facts: ModelFacts, quantization: QuantFormat, *, bytes_per_value
     Args:
         bytes_per_value: Bytes of one unquantized weight: 4 for float32, 2 for bfloat16.
     """
-    bits = 8.0 * bytes_per_value if quantization is QuantFormat.NONE else quantization.bits_per_weight
-    return int(facts.block_params * bits / 8 * _BLOCK_SLACK)
+    bits, other_bits = _BITS.get(quantization, (8.0 * bytes_per_value,) * 2)
+    width = (facts.num_heads + 2 * facts.num_kv_heads) * facts.head_dim
+    queries_keys_values = min(facts.hidden_size * width, facts.block_params)
+    others = facts.block_params - queries_keys_values
+    return int((queries_keys_values * bits + others * other_bits) / 8 * _BLOCK_SLACK)
 
 
 def blocks_that_fit(
@@ -50,7 +61,7 @@ def blocks_that_fit(
         needed = ENGINE_OVERHEAD_BYTES + ends + one_block + kv
         raise NoCapacity(
             f"one block needs {format_bytes(needed)} of memory, the budget is {format_bytes(memory_bytes)}; "
-            "give more with --memory, or make blocks smaller with --quantize int4"
+            "give more with --memory, or make blocks smaller with --quantize int4 or int4-g128"
         )
     return min(int(count), facts.num_blocks)
 

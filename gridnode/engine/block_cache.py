@@ -14,13 +14,13 @@ from gridnode.engine.block_file import StoredArray, is_whole, stored_arrays, wri
 from gridnode.engine.checkpoint import Checkpoint
 from gridnode.engine.executor import Array
 from gridnode.engine.model_use import removing, use_for_good
-from gridnode.engine.quantization import DEFAULT_GROUP_SIZE, QuantizedTensor, carry, quantize
+from gridnode.engine.quantization import QuantizedTensor, carry, group_size_of, quantize
 from gridnode.paths import cache_dir, dir_bytes
 
 logger = logging.getLogger("gridnode.engine.block_cache")
 
 # Raised when what is written changes, so that older files are not read.
-_LAYOUT = 2
+_LAYOUT = 3
 # Of int4, these keep 8 bits, with whatever is joined to them: they are the smallest matrices of a block, and
 # what rounding them to 4 costs is half of what all of them cost.
 _QUERIES_KEYS_VALUES = (".q_proj.", ".k_proj.", ".v_proj.", ".qkv_proj.", ".query_key_value.")
@@ -45,7 +45,7 @@ class BlockCache:
         Returns:
             For each matrix its arrays `packed`, `scales` and `zero_points`, see `pack`.
         """
-        name = f"{key}-{self._quantization}-g{DEFAULT_GROUP_SIZE}-v{_LAYOUT}.safetensors"
+        name = f"{key}-{self._quantization}-v{_LAYOUT}.safetensors"
         path = self._directory / name
         if not is_whole(path):
             logger.debug("quantizing %s", key)
@@ -81,12 +81,17 @@ def mapped_tensor(stored: dict[str, StoredArray], shape: tuple[int, int]) -> Qua
     if bits == 4:
         halves = np.stack((zero_points & 0x0F, zero_points >> 4), axis=-1)
         zero_points = np.ascontiguousarray(halves.reshape(len(zero_points), -1)[:, :groups])
-    return QuantizedTensor(bits, DEFAULT_GROUP_SIZE, shape, packed, scales, zero_points)
+    return QuantizedTensor(bits, stored_group_size(stored), shape, packed, scales, zero_points)
 
 
 def stored_bits(stored: dict[str, StoredArray]) -> int:
     """Return the bits of a value of a matrix of the cache: some of an int4 block have 8."""
-    return stored["packed"].shape[2] * 8 // DEFAULT_GROUP_SIZE
+    return stored["packed"].shape[2] * 8 // stored_group_size(stored)
+
+
+def stored_group_size(stored: dict[str, StoredArray]) -> int:
+    """Return the values of a group of a matrix of the cache."""
+    return group_size_of(stored["packed"].shape[2])
 
 
 def blocks_dir() -> Path:

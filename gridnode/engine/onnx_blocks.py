@@ -68,6 +68,15 @@ class BlockBuilder:
     max_positions: int
     """Rows of the rotary tables: the longest session and its padding."""
 
+    @property
+    def stack_multiple(self) -> int:
+        """Of how many tokens a stack has to be a multiple, so that company changes no bit.
+
+        ONNX Runtime takes two rows at once. With groups of 128 weights, a row that is left alone goes another
+        way, which rounds differently.
+        """
+        return 2 if self.quantization is QuantFormat.INT4_G128 else 1
+
     def attention(self, block_index: int) -> Attention:
         """Return the kind of attention of a block."""
         return attention_of(self.checkpoint.config, block_index, self.kv)

@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
-from gridnode.engine.block_cache import stored_bits
+from gridnode.engine.block_cache import stored_bits, stored_group_size
 from gridnode.engine.block_file import StoredArray
 from gridnode.engine.executor import Array
-from gridnode.engine.quantization import DEFAULT_GROUP_SIZE, groups_of
+from gridnode.engine.quantization import groups_of
 
 _OPSET = 21
 _IR_VERSION = 10
@@ -116,11 +116,12 @@ class OnnxGraph:
 
     def matmul(self, value: str, name: str, arrays: dict[str, StoredArray], *, inputs: int) -> str:
         """Add the product of `value` with a quantized matrix."""
-        groups = groups_of(inputs, DEFAULT_GROUP_SIZE)
+        group_size = stored_group_size(arrays)
+        groups = groups_of(inputs, group_size)
         behind = arrays["scales"].shape[1] - groups
         if behind:  # corrections, see `QuantizedTensor`
-            value = self._with_sums(value, name, zeros=behind * DEFAULT_GROUP_SIZE - groups)
-            inputs += behind * DEFAULT_GROUP_SIZE
+            value = self._with_sums(value, name, group_size, zeros=behind * group_size - groups)
+            inputs += behind * group_size
         names = [self.stored(f"{name}.{part}", array) for part, array in arrays.items()]
         return self.add(
             "MatMulNBits",
@@ -129,13 +130,13 @@ class OnnxGraph:
             K=inputs,
             N=arrays["packed"].shape[0],
             bits=stored_bits(arrays),
-            block_size=DEFAULT_GROUP_SIZE,
+            block_size=group_size,
             accuracy_level=_ACCURACY_INT8,
         )[0]
 
-    def _with_sums(self, value: str, name: str, *, zeros: int) -> str:
+    def _with_sums(self, value: str, name: str, group_size: int, *, zeros: int) -> str:
         """Return `value` with the sums of its groups behind it, and so many zeros."""
-        apart = self.constant(f"{name}.groups", np.array([0, 0, -1, DEFAULT_GROUP_SIZE], dtype=np.int64))
+        apart = self.constant(f"{name}.groups", np.array([0, 0, -1, group_size], dtype=np.int64))
         axis = self.constant(f"{name}.axis", np.array([3], dtype=np.int64))
         sums = self.add("ReduceSum", [*self.add("Reshape", [value, apart]), axis], keepdims=0)
         filled = self.constant(f"{name}.zeros", np.array([0, 0, 0, 0, 0, zeros], dtype=np.int64))
@@ -152,8 +153,10 @@ class OnnxGraph:
         options.log_severity_level = 3
         # What a step needs beside the weights is shared among the graphs of a span, and given back.
         options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(_WATCH_US))
         # A node must not burn a core while it waits for the next step.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", str(self.folder)
         )

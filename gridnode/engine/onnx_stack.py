@@ -35,8 +35,8 @@ class RowStep:
 class BlockStack:
     """The graphs of some blocks.
 
-    The bits that come out for a token do not depend on what is stacked with it (groups of 32 weights), and
-    what is not a number in one session stays in it.
+    The bits that come out for a token do not depend on what is stacked with it, and what is not a number in
+    one session stays in it.
 
     Args:
         on_block: Called after each block that is ready.
@@ -66,6 +66,7 @@ class BlockStack:
             self._before[index] = builder.before_attention_graph(index).session(num_threads=num_threads)
             self._after[index] = builder.after_attention_graph(index).session(num_threads=num_threads)
             on_block()
+        self._multiple = builder.stack_multiple
         self._kept: dict[int, _Buffers] = {}
 
     def attentions(self, span: Span) -> list[BlockAttention]:
@@ -78,8 +79,10 @@ class BlockStack:
         Args:
             steps: Of different rows, in the order of their tokens in `hidden`.
         """
-        buffers = self._buffers(hidden.shape[1])
-        buffers.hidden[span.start % 2][:] = hidden
+        num_tokens = hidden.shape[1]
+        buffers = self._buffers(num_tokens + -num_tokens % self._multiple)
+        buffers.hidden[span.start % 2][:, :num_tokens] = hidden
+        buffers.hidden[span.start % 2][:, num_tokens:] = 0.0
         start = 0
         for step in steps:
             step.row.begin(buffers.part(start, start + step.num_tokens), step.position)
@@ -90,7 +93,7 @@ class BlockStack:
             for step in steps:
                 step.row.attend(index)
             self._after[block_index].run_with_iobinding(after)
-        return buffers.hidden[span.end % 2].copy()
+        return buffers.hidden[span.end % 2][:, :num_tokens].copy()
 
     def _buffers(self, num_tokens: int) -> _Buffers:
         found = self._kept.get(num_tokens)

@@ -15,13 +15,19 @@ import numpy as np
 from gridnode.core.models import QuantFormat
 from gridnode.engine.executor import Array
 
-DEFAULT_GROUP_SIZE = 32
+_SMALL_GROUP_SIZE = 32
+_BITS_AND_GROUP_SIZE = {
+    QuantFormat.INT8: (8, _SMALL_GROUP_SIZE),
+    QuantFormat.INT4: (4, _SMALL_GROUP_SIZE),
+    QuantFormat.INT4_G128: (4, 128),
+}
 # Shrinking the range clips the outliers and makes the steps finer for all others. The best of these by
 # squared error is kept, for each group; no calibration data is needed.
 _SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8)
-# ONNX Runtime takes so many groups at once and the rest one by one: prompts take 28 % less time with 20
-# groups than with 19, and 4 % less with 68 than with 66. Zeros behind the corrections fill them up.
-_GROUPS_MULTIPLE = 4
+# ONNX Runtime takes so many groups of 32 at once and the rest one by one: prompts take 28 % less time with 20
+# groups than with 19, and 4 % less with 68 than with 66. Zeros behind the corrections fill them up. Of 128
+# values it takes each by itself: 20 groups take 16 % longer than 17.
+_GROUPS_MULTIPLE = {32: 4}
 # Values quantized at a time: their float copies stay in the processor's cache, and small beside the matrix.
 _VALUES_AT_A_TIME = 1 << 17
 
@@ -102,21 +108,19 @@ def groups_of(inputs: int, group_size: int) -> int:
     return -(-inputs // group_size)
 
 
-def quantize(
-    weight: Array, quantization: QuantFormat, *, group_size: int = DEFAULT_GROUP_SIZE
-) -> QuantizedTensor:
-    """Return `weight` (`[outputs, inputs]`, any float) in the bits of `quantization`.
+def quantize(weight: Array, quantization: QuantFormat) -> QuantizedTensor:
+    """Return `weight` (`[outputs, inputs]`, any float) in the bits and groups of `quantization`.
 
-    Inputs that do not fill the last group are padded with zeros.
+    Inputs that do not fill groups of 128 come in groups of 32; if they do not fill these, zeros do.
 
     Raises:
-        ValueError: `quantization` is not one of groups, or the group size not a power of two of at least 16.
+        ValueError: `quantization` is not one of groups.
     """
-    bits = {QuantFormat.INT8: 8, QuantFormat.INT4: 4}.get(quantization)
-    if bits is None:
+    if quantization not in _BITS_AND_GROUP_SIZE:
         raise ValueError(f"{quantization} has no groups to quantize to")
-    if group_size < 16 or group_size & (group_size - 1):
-        raise ValueError(f"group size must be a power of two of at least 16, got {group_size}")
+    bits, group_size = _BITS_AND_GROUP_SIZE[quantization]
+    if weight.shape[1] % group_size:  # without whole groups there are no corrections
+        group_size = _SMALL_GROUP_SIZE
     rows = max(1, _VALUES_AT_A_TIME // weight.shape[1])
     pieces = [
         _quantize_rows(weight[start : start + rows].astype(np.float32), bits, group_size)
@@ -133,6 +137,11 @@ def carry(groups: Groups) -> QuantizedTensor:
     """
     outputs, num_groups, group_size = groups.values.shape
     return QuantizedTensor(4, group_size, (outputs, num_groups * group_size), *_with_corrections(groups))
+
+
+def group_size_of(packed_bytes: int) -> int:
+    """Return the values in a group that takes so many bytes, `QuantizedTensor.packed.shape[2]`."""
+    return next(size for bits, size in _BITS_AND_GROUP_SIZE.values() if size * bits // 8 == packed_bytes)
 
 
 def _quantize_rows(rows: Array, bits: int, group_size: int) -> tuple[Array, Array, Array]:
@@ -198,7 +207,7 @@ def _with_corrections(groups: Groups) -> tuple[Array, Array, Array]:
     values, zero_points = groups.values, zero_points.astype(np.uint8)
     if corrections.any():
         behind_groups = groups_of(corrections.shape[1], group_size)
-        behind_groups += -(corrections.shape[1] + behind_groups) % _GROUPS_MULTIPLE
+        behind_groups += -(corrections.shape[1] + behind_groups) % _GROUPS_MULTIPLE.get(group_size, 1)
         padding = behind_groups * group_size - corrections.shape[1]
         corrections = np.pad(corrections, ((0, 0), (0, padding)))
         behind = _rounded(corrections.reshape(len(corrections), -1, group_size), 4)

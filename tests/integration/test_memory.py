@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gridnode.core.models import QuantFormat
+from gridnode.core.placement import block_bytes
+from gridnode.engine.locate import open_checkpoint
 from gridnode.units import MIB, format_bytes
 
 pytestmark = [
@@ -90,26 +93,34 @@ def test_loading_holds_no_second_copy(demo_model_path: Path, capsys: pytest.Capt
     assert found["peak"] < 1.3 * found["span"] + 16 * MIB
 
 
-@pytest.mark.parametrize("executor", ["torch", "onnx"])
-def test_quantized_blocks_are_mapped_from_the_disk(
+@pytest.mark.parametrize(
+    ("quantization", "executor"), [("int8", "torch"), ("int8", "onnx"), ("int4", "onnx")]
+)
+def test_quantized_blocks_are_mapped_from_the_disk_and_take_what_was_planned(
     demo_model_path: Path,
+    quantization: str,
     executor: str,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = measure(demo_model_path, 10, 20, "int8", executor)
+    facts = open_checkpoint(str(demo_model_path)).facts
+    planned = 10 * block_bytes(facts, QuantFormat(quantization), bytes_per_value=4)
+    first = measure(demo_model_path, 10, 20, quantization, executor)
     files = list((tmp_path / "gridnode" / "blocks").rglob("*.safetensors"))
     span_bytes = sum(file.stat().st_size for file in files) * 10 // len(files)
-    again = measure(demo_model_path, 10, 20, "int8", executor)
+    again = measure(demo_model_path, 10, 20, quantization, executor)
     with capsys.disabled():
-        print(f"\nloading blocks 10:20, int8, {executor}: {format_bytes(span_bytes)} of weights")
+        print(f"\nloading blocks 10:20, {quantization}, {executor}: {format_bytes(span_bytes)} of weights")
+        print(f"  planned: {format_bytes(planned)}")
         for when, found in (("quantized first", first), ("from the disk", again)):
             print(
                 f"  {when}: {format_bytes(max(0, found['span']))}, peak {format_bytes(max(0, found['peak']))}"
             )
     assert first["peak"] < 1.3 * span_bytes
     assert again["peak"] < 1.3 * span_bytes
-    if executor == "torch":  # ONNX Runtime packs them for the processor, and lets the map go
+    if executor == "torch":
         assert again["span"] < 0.3 * span_bytes
+    else:  # ONNX Runtime packs them for the processor, and lets the map go
+        assert 0.8 * planned < again["span"] < 1.05 * planned

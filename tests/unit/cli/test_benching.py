@@ -22,7 +22,7 @@ def test_every_way_to_compute_the_model_is_told(tiny_llama: Path, capsys: pytest
     ways = [(r["quantization"], r["executor"], r["kv"]) for r in record["results"]]
     assert ways == [
         ("none", "torch", "auto"),
-        *[(q, e, kv) for q in ("int8", "int4") for e, kv in QUANTIZED_WAYS],
+        *[(q, e, kv) for q in ("int8", "int4", "int4-g128") for e, kv in QUANTIZED_WAYS],
         *NF4_WAYS,
     ]
     assert record["results"][0]["perplexity_change"] == 0
@@ -38,4 +38,4 @@ def test_people_get_a_table(tiny_llama: Path, capsys: pytest.CaptureFixture[str]
     bench_quality(str(tiny_llama), num_tokens=70, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert " ".join(lines[0].split()) == ("WEIGHTS KEYS, VALUES EXECUTOR PERPLEXITY CHANGE KL SAME CHOICE")
-    assert len(lines) == 8 + len(NF4_WAYS)
+    assert len(lines) == 11 + len(NF4_WAYS)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gridnode.core.models import ModelFacts, QuantFormat
@@ -57,7 +59,18 @@ def test_more_memory_holds_more_blocks_up_to_the_model() -> None:
 
 
 def test_fewer_bits_hold_more_blocks() -> None:
-    assert fit(6 * GIB, QuantFormat.NONE) < fit(6 * GIB, QuantFormat.INT8) < fit(6 * GIB, QuantFormat.INT4)
+    formats = (QuantFormat.NONE, QuantFormat.INT8, QuantFormat.INT4, QuantFormat.INT4_G128)
+    held = [fit(6 * GIB, quantization) for quantization in formats]
+    assert held == sorted(set(held))
+
+
+def test_queries_keys_and_values_of_int4_have_8_bits() -> None:
+    """With as many heads of keys as of queries, as Llama 2 7B has, they are a fourth of a block."""
+    few, many = (
+        block_bytes(replace(FACTS, num_kv_heads=heads), QuantFormat.INT4, bytes_per_value=2)
+        for heads in (8, 32)
+    )
+    assert many - few == pytest.approx(4096 * 2 * 24 * 128 * (10.0 - 6.4) / 8 * 1.02, abs=1)
 
 
 def test_kv_cache_is_part_of_the_bill() -> None:

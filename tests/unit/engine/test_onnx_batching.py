@@ -16,21 +16,22 @@ from gridnode.engine.onnx_cache import OnnxCache
 from gridnode.engine.onnx_span import OnnxSpan
 
 WHOLE = Span(0, 4)
+SIZES = {"hidden_size": 256, "intermediate_size": 384, "head_dim": 32}
 RANDOM = np.random.default_rng(5)
 
 
-@pytest.fixture(scope="module", params=["llama", "qwen3", "qwen2-int8", "qwen3-int8"])
+@pytest.fixture(scope="module", params=["llama", "qwen3", "llama-g128", "qwen2-kv8", "qwen3-kv8"])
 def executor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OnnxSpan:
-    family, _, kv = request.param.partition("-")
+    family, _, variant = request.param.partition("-")
     path = tmp_path_factory.mktemp("models") / family
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
-        checkpoint = open_checkpoint(str(tiny_models.make_model(path, family)))
+        checkpoint = open_checkpoint(str(tiny_models.make_model(path, family, **SIZES)))
         return OnnxSpan(
             checkpoint,
             WHOLE,
-            quantization=QuantFormat.INT4,
-            kv=kv or "auto",
+            quantization=QuantFormat.INT4_G128 if variant == "g128" else QuantFormat.INT4,
+            kv="int8" if variant == "kv8" else "auto",
             max_positions=256,
             num_threads=1,
         )
@@ -68,7 +69,7 @@ def test_prompts_drafts_and_single_tokens_together_give_the_bits_that_they_give_
 
 
 def test_sessions_on_different_parts_of_the_span_share_a_turn(executor: OnnxSpan) -> None:
-    hidden = [RANDOM.standard_normal((1, 3, 64), dtype=np.float32) for _ in range(3)]
+    hidden = [RANDOM.standard_normal((1, 3, 256), dtype=np.float32) for _ in range(3)]
     parts = [Span(0, 2), Span(1, 4), Span(0, 2)]
 
     def steps() -> list[SpanStep]:
@@ -84,8 +85,8 @@ def test_sessions_on_different_parts_of_the_span_share_a_turn(executor: OnnxSpan
 
 
 def test_what_is_not_a_number_in_one_session_stays_in_it(executor: OnnxSpan) -> None:
-    hidden = RANDOM.standard_normal((1, 1, 64), dtype=np.float32)
-    broken = np.full((1, 1, 64), np.nan, np.float32)
+    hidden = RANDOM.standard_normal((1, 1, 256), dtype=np.float32)
+    broken = np.full((1, 1, 256), np.nan, np.float32)
 
     def step(values: Array) -> SpanStep:
         return SpanStep(cache=cache_of(executor), position=0, hidden=values)

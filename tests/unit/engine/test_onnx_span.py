@@ -50,6 +50,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         | {"query_pre_attn_scalar": 24},
     ),
 }
+WIDE = {"hidden_size": 384, "intermediate_size": 640, "head_dim": 32}
+"""Whole groups of 128 values, of which the number is odd."""
+
 CUT = [Span(0, 1), Span(1, 4)]
 TOKENS = np.random.default_rng(0).integers(0, 250, (1, 24))
 
@@ -83,19 +86,22 @@ def test_logits_and_greedy_tokens_equal_transformers(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("quantization", "bound"), [(QuantFormat.INT8, 0.08), (QuantFormat.INT4, 0.08)], ids=["int8", "int4"]
+    ("quantization", "bound"),
+    [(QuantFormat.INT8, 0.08), (QuantFormat.INT4, 0.08), (QuantFormat.INT4_G128, 0.15)],
+    ids=["int8", "int4", "int4-g128"],
 )
 def test_both_executors_agree_on_quantized_weights(
-    tiny_llama: Path, quantization: QuantFormat, bound: float
+    tmp_path: Path, quantization: QuantFormat, bound: float
 ) -> None:
     """A23: The fast path rounds activations to 8 bits, the reference does not: that is the whole difference.
 
     This model is random with large weights, which makes it loud; the demo model differs by a tenth of this.
     """
-    checkpoint = open_checkpoint(str(tiny_llama))
+    path = tiny_models.make_model(tmp_path / "wide", "llama", **WIDE)
+    checkpoint = open_checkpoint(str(path))
     reference = Chain([TorchSpan(checkpoint, span, quantization=quantization) for span in CUT])
     expected = reference.run(TOKENS, 0)
-    found = Chain(spans(tiny_llama, CUT, quantization)).run(TOKENS, 0)
+    found = Chain(spans(path, CUT, quantization)).run(TOKENS, 0)
     difference = np.abs(found - expected).mean() / np.abs(expected).mean()
     print(f"{quantization}: mean difference of logits {difference:.2%} of their size")
     assert 0 < difference < bound
@@ -136,14 +142,19 @@ CUTS = {
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 @pytest.mark.parametrize(
     ("quantization", "kv"),
-    [(QuantFormat.INT8, "auto"), (QuantFormat.INT4, "auto"), (QuantFormat.INT4, "int8")],
-    ids=["int8", "int4", "int4-kv8"],
+    [
+        (QuantFormat.INT8, "auto"),
+        (QuantFormat.INT4, "auto"),
+        (QuantFormat.INT4, "int8"),
+        (QuantFormat.INT4_G128, "auto"),
+    ],
+    ids=["int8", "int4", "int4-kv8", "int4-g128"],
 )
 def test_the_bits_of_a_token_do_not_depend_on_how_tokens_are_cut_into_steps(
     quantization: QuantFormat, kv: KvFormat, family: str, tmp_path: Path
 ) -> None:
     """What verifying draft tokens, and replaying a session in other pieces, both build on."""
-    path = tiny_models.make_model(tmp_path / family, family)
+    path = tiny_models.make_model(tmp_path / family, family, **WIDE)
     executors = spans(path, CUT, quantization, kv)
     token_ids = np.random.default_rng(2).integers(0, 250, (1, 146))
     found = {}

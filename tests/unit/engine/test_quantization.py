@@ -7,6 +7,7 @@ from gridnode.engine.gguf_groups import groups_of_tensor
 from gridnode.engine.quantization import QuantizedTensor, carry, quantize
 
 WEIGHT = np.random.default_rng(0).standard_normal((48, 160)).astype(np.float32)
+WIDE = np.random.default_rng(0).standard_normal((48, 640)).astype(np.float32)
 
 
 def error(restored: np.ndarray, weight: np.ndarray = WEIGHT) -> float:
@@ -16,27 +17,33 @@ def error(restored: np.ndarray, weight: np.ndarray = WEIGHT) -> float:
 
 @pytest.mark.parametrize(
     ("quantization", "group_size", "bound"),
-    [
-        (QuantFormat.INT8, 32, 0.006),
-        (QuantFormat.INT8, 128, 0.008),
-        (QuantFormat.INT4, 16, 0.085),
-        (QuantFormat.INT4, 32, 0.095),
-        (QuantFormat.INT4, 128, 0.125),
-    ],
+    [(QuantFormat.INT8, 32, 0.006), (QuantFormat.INT4, 32, 0.095), (QuantFormat.INT4_G128, 128, 0.125)],
 )
 def test_values_come_back_within_their_bits(quantization: QuantFormat, group_size: int, bound: float) -> None:
-    assert error(quantize(WEIGHT, quantization, group_size=group_size).dequantize()) < bound
+    tensor = quantize(WIDE, quantization)
+    assert tensor.group_size == group_size
+    assert error(tensor.dequantize(), WIDE) < bound
+
+
+def test_inputs_that_do_not_fill_groups_of_128_come_in_smaller_ones() -> None:
+    assert WEIGHT.shape[1] % 128
+    found, expected = (quantize(WEIGHT, each) for each in (QuantFormat.INT4_G128, QuantFormat.INT4))
+    assert found.group_size == 32
+    assert np.array_equal(found.dequantize(), expected.dequantize())
 
 
 def test_the_bytes_are_those_of_the_bits_and_the_scales() -> None:
-    tensor = quantize(WEIGHT, QuantFormat.INT4, group_size=32)
+    tensor = quantize(WEIGHT, QuantFormat.INT4)
     # The corrections of five groups fit into one; two more make the number one that is computed fast.
     assert tensor.packed.shape == (48, 5 + 1 + 2, 16)
     assert tensor.num_bytes == 48 * 8 * (16 + 4 + 1)
+    large = quantize(WIDE, QuantFormat.INT4_G128)
+    assert large.packed.shape == (48, 5 + 1, 64)
+    assert large.num_bytes == 48 * 6 * (64 + 4 + 1)
 
 
 def test_the_first_of_two_values_is_the_low_half() -> None:
-    tensor = quantize(WEIGHT, QuantFormat.INT4, group_size=32)
+    tensor = quantize(WEIGHT, QuantFormat.INT4)
     values = tensor.values()
     assert np.array_equal(tensor.packed[..., 0] & 0x0F, values[..., 0])
     assert np.array_equal(tensor.packed[..., 0] >> 4, values[..., 1])
@@ -118,5 +125,3 @@ def test_the_search_is_never_worse_than_plain_rounding() -> None:
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="no groups"):
         quantize(WEIGHT, QuantFormat.NONE)
-    with pytest.raises(ValueError, match="power of two"):
-        quantize(WEIGHT, QuantFormat.INT4, group_size=24)
