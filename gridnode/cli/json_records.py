@@ -281,7 +281,7 @@ class BenchedQuality:
     """One line of `bench quality`."""
 
     quantization: str
-    """Of the weights: `none`, `int8`, `int4` or `nf4`."""
+    """Of the weights: `none`, `int8`, `int4`, `int4-g128` or `nf4`."""
 
     kv: str
     """Of keys and values: `auto` is float32, or `int8`."""
