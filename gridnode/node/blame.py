@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from gridnode.core.ids import short
 from gridnode.core.routing import Hop
 from gridnode.errors import ErrorCode, PeerRefused
@@ -24,7 +26,13 @@ def nonsense(hop: Hop, what: object) -> PeerRefused:
     return blame(hop, f"broke the protocol: {what}", ErrorCode.PROTOCOL)
 
 
-def refused(hop: Hop, message: Refused) -> PeerRefused:
-    """Return the error that `hop` told; it may blame a hop behind it."""
+def refused(hop: Hop, message: Refused, others: Collection[Hop] = ()) -> PeerRefused:
+    """Return the error that `hop` told.
+
+    Args:
+        others: Hops of the same route, which it may blame; a node that serves nothing there is not avoided.
+    """
     error = blame(hop, f"answered {message.code}: {message.text}", message.code)
-    return PeerRefused(str(error), reason=message.code, peer_id=message.blamed or hop.peer_id)
+    is_known = any(message.blamed == other.peer_id for other in others)
+    peer_id = message.blamed if message.blamed and is_known else hop.peer_id
+    return PeerRefused(str(error), reason=message.code, peer_id=peer_id)

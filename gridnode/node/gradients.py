@@ -99,16 +99,15 @@ async def _ask(
             try:
                 await stream.send(encode_message(request, body + behind + tensors))
                 frame = await stream.receive()
+                if frame is None:
+                    raise PeerLost("it ended the stream without an answer")
+                answer = decode_message(frame)
             finally:
                 stream.reset()
     except TimeoutError as exc:
         raise gone(hop, f"no gradient in {BACKWARD_TIMEOUT_S:g} s") from exc
     except (PeerLost, ConnectionClosed) as exc:  # also a link that this node gives up
         raise gone(hop, exc) from exc
-    if frame is None:
-        raise gone(hop, "it ended the stream without an answer")
-    try:
-        answer = decode_message(frame)
     except ProtocolError as exc:
         raise nonsense(hop, exc) from exc
     if isinstance(answer, Refused):

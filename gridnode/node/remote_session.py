@@ -204,6 +204,8 @@ class RemoteSession:
             return outcome
         except (PeerLost, ConnectionClosed) as exc:
             raise gone(self.plan.route.hops[0], exc) from exc  # it was not sent
+        except ProtocolError as exc:  # of the stream, while it waits to be sent
+            raise nonsense(self.plan.route.hops[0], exc) from exc
         except TimeoutError as exc:
             silence_s = clock() - max(began_at, self._heard_at)
             if self._failure is not None:
@@ -284,7 +286,7 @@ class RemoteSession:
             await stream.send(encode_message(opening, body))
         except (PeerLost, ConnectionClosed) as exc:  # also a link that this node gives up
             raise gone(hop, exc) from exc
-        message, _ = await _receive(hop, stream)
+        message, _ = await self._receive(hop, stream)
         if not isinstance(message, SessionOpened):
             raise nonsense(hop, f"{type(message).__name__} came where SessionOpened was expected")
         self._answered.add(index)
@@ -296,10 +298,29 @@ class RemoteSession:
         """Take the results and refusals of one hop until its stream ends."""
         try:
             while True:
-                message, body = await _receive(hop, stream)
+                message, body = await self._receive(hop, stream)
                 self._take(hop, message, body)
         except GridError as exc:
             self._fail(exc)
+
+    async def _receive(self, hop: Hop, stream: Stream) -> tuple[Message, bytes | bytearray | memoryview]:
+        """Return what a hop says next, and its body.
+
+        Raises:
+            PeerRefused: it refuses to go on, sent nonsense, or is gone.
+        """
+        try:
+            frame = await stream.receive()
+            if frame is None:
+                raise PeerLost("it ended the session")
+            message = decode_message(frame)
+        except (PeerLost, ConnectionClosed) as exc:
+            raise gone(hop, exc) from exc
+        except ProtocolError as exc:
+            raise nonsense(hop, exc) from exc
+        if isinstance(message, Refused):
+            raise refused(hop, message, self.plan.route.hops)
+        return message, frame.body
 
     def _take(self, hop: Hop, message: Message, body: bytes | bytearray | memoryview) -> None:
         if not isinstance(message, StepResult) or hop is not self.plan.route.hops[-1]:
@@ -320,23 +341,3 @@ class RemoteSession:
             if not answer.done():
                 answer.set_exception(self._failure)
                 answer.exception()  # a step that waits to be sent never looks
-
-
-async def _receive(hop: Hop, stream: Stream) -> tuple[Message, bytes | bytearray | memoryview]:
-    """Return what a hop says next, and its body.
-
-    Raises:
-        PeerRefused: it refuses to go on, sent nonsense, or is gone.
-    """
-    try:
-        frame = await stream.receive()
-        if frame is None:
-            raise PeerLost("it ended the session")
-        message = decode_message(frame)
-    except (PeerLost, ConnectionClosed) as exc:
-        raise gone(hop, exc) from exc
-    except ProtocolError as exc:
-        raise nonsense(hop, exc) from exc
-    if isinstance(message, Refused):
-        raise refused(hop, message)
-    return message, frame.body

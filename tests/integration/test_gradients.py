@@ -15,8 +15,9 @@ import pytest
 from nodes import running_swarm
 from waiting import until
 
+from gridnode.core.ids import PeerId
 from gridnode.core.spans import Span
-from gridnode.errors import NoCapacity
+from gridnode.errors import ErrorCode, NoCapacity, PeerRefused
 from gridnode.net.transport import Stream
 from gridnode.node.block_call import BlockCall
 from gridnode.node.block_server import BlockServer
@@ -25,7 +26,7 @@ from gridnode.node.gradients import backward
 from gridnode.node.hidden_session import HiddenSession
 from gridnode.node.node import Node
 from gridnode.wire.codec import encode_message
-from gridnode.wire.messages import SessionOpened
+from gridnode.wire.messages import Refused, SessionOpened
 
 pytestmark = pytest.mark.swarm
 
@@ -85,6 +86,23 @@ def test_a_node_that_answers_something_else_is_asked_again_once_it_says_that_it_
 
             monkeypatch.setattr(BlockServer, "serve_backward", say_nonsense)
             np.testing.assert_array_equal(await gradient(client, call), expected)
+
+    asyncio.run(main())
+
+
+def test_who_blames_a_stranger_is_avoided_itself(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same node would be asked again for ever."""
+
+    async def main() -> None:
+        async with server_and_client(tiny_llama) as (_, client, call):
+
+            async def blame_a_stranger(_: BlockServer, stream: Stream, *__: object) -> None:
+                refusal = Refused(code=ErrorCode.NO_TRAINING, text="not me", blamed=PeerId(bytes(32)))
+                await stream.send(encode_message(refusal))
+
+            monkeypatch.setattr(BlockServer, "serve_backward", blame_a_stranger)
+            with pytest.raises(PeerRefused, match="answered no_training: not me"):
+                await gradient(client, call)
 
     asyncio.run(main())
 
