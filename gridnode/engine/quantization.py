@@ -133,10 +133,14 @@ def quantize(weight: Array, quantization: QuantFormat) -> QuantizedTensor:
 def carry(groups: Groups) -> QuantizedTensor:
     """Return a matrix that is in groups of 4 bits already: its values as they are, its offsets in 4 bits.
 
-    It is exact if all offsets are whole steps.
+    It is exact if all offsets are whole steps: then there are no corrections.
     """
     outputs, num_groups, group_size = groups.values.shape
-    return QuantizedTensor(4, group_size, (outputs, num_groups * group_size), *_with_corrections(groups))
+    zero_points, corrections = _in_steps(groups)
+    arrays = _packed(groups.values, 4), groups.scales, zero_points
+    if corrections.any():
+        arrays = _with_corrections(groups, zero_points, corrections)
+    return QuantizedTensor(4, group_size, (outputs, num_groups * group_size), *arrays)
 
 
 def group_size_of(packed_bytes: int) -> int:
@@ -151,7 +155,8 @@ def _quantize_rows(rows: Array, bits: int, group_size: int) -> tuple[Array, Arra
     if bits == 8 or padding:  # 256 steps leave nothing to gain; sums need whole groups
         values, scales, zero_points = _rounded(grouped, bits)
         return _packed(values, bits), scales, zero_points
-    return _with_corrections(_searched(grouped))
+    groups = _searched(grouped)
+    return _with_corrections(groups, *_in_steps(groups))  # also of zeros: other rows have them
 
 
 def _rounded(grouped: Array, bits: int) -> tuple[Array, Array, Array]:
@@ -197,24 +202,26 @@ def _searched(grouped: Array) -> Groups:
     return found
 
 
-def _with_corrections(groups: Groups) -> tuple[Array, Array, Array]:
-    """Return what `QuantizedTensor` holds of rows in groups; corrections only if one is not zero."""
-    group_size = groups.values.shape[-1]
+def _in_steps(groups: Groups) -> tuple[Array, Array]:
+    """Return the offsets of groups in whole steps, as zero points, and what these lack."""
     scales = groups.scales
     steps = np.divide(-groups.offsets, scales, out=np.zeros_like(scales), where=scales != 0)
     zero_points = np.clip(np.rint(steps), 0, 15)
-    corrections = groups.offsets + zero_points * scales
-    values, zero_points = groups.values, zero_points.astype(np.uint8)
-    if corrections.any():
-        behind_groups = groups_of(corrections.shape[1], group_size)
-        behind_groups += -(corrections.shape[1] + behind_groups) % _GROUPS_MULTIPLE.get(group_size, 1)
-        padding = behind_groups * group_size - corrections.shape[1]
-        corrections = np.pad(corrections, ((0, 0), (0, padding)))
-        behind = _rounded(corrections.reshape(len(corrections), -1, group_size), 4)
-        values, scales, zero_points = (
-            np.concatenate((inputs, more), axis=1)
-            for inputs, more in zip((values, scales, zero_points), behind, strict=True)
-        )
+    return zero_points.astype(np.uint8), groups.offsets + zero_points * scales
+
+
+def _with_corrections(groups: Groups, zero_points: Array, corrections: Array) -> tuple[Array, Array, Array]:
+    """Return what `QuantizedTensor` holds of rows in groups, with the corrections behind them."""
+    group_size = groups.values.shape[-1]
+    behind_groups = groups_of(corrections.shape[1], group_size)
+    behind_groups += -(corrections.shape[1] + behind_groups) % _GROUPS_MULTIPLE.get(group_size, 1)
+    padding = behind_groups * group_size - corrections.shape[1]
+    corrections = np.pad(corrections, ((0, 0), (0, padding)))
+    behind = _rounded(corrections.reshape(len(corrections), -1, group_size), 4)
+    values, scales, zero_points = (
+        np.concatenate((inputs, more), axis=1)
+        for inputs, more in zip((groups.values, groups.scales, zero_points), behind, strict=True)
+    )
     return _packed(values, 4), scales, zero_points
 
 

@@ -200,6 +200,18 @@ def test_a_second_start_reads_the_quantized_blocks_from_disk(tiny_llama: Path, t
     assert files == {f: f.stat().st_mtime_ns for f in (tmp_path / "cache").rglob("*.safetensors")}
 
 
+def test_blocks_of_an_older_layout_are_removed_once_new_ones_are_written(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    spans(tiny_llama, [Span(0, 1)], QuantFormat.INT4)
+    [new] = (tmp_path / "cache").rglob("*.safetensors")
+    old = new.rename(new.with_name("block-0-int4-v1.safetensors"))
+    other = old.with_name("block-0-int8-v1.safetensors")
+    other.touch()
+    spans(tiny_llama, [Span(0, 1)], QuantFormat.INT4)
+    assert [*(tmp_path / "cache").rglob("*.safetensors")] == [new]
+
+
 @pytest.mark.parametrize(
     ("family", "options", "text"),
     [

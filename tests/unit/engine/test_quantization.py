@@ -42,6 +42,15 @@ def test_the_bytes_are_those_of_the_bits_and_the_scales() -> None:
     assert large.num_bytes == 48 * 6 * (64 + 4 + 1)
 
 
+def test_rows_of_zeros_stand_beside_others() -> None:
+    """As an expert that is not used, or rows that fill up a matrix: a chunk of rows may have nothing else."""
+    weight = np.random.default_rng(0).standard_normal((256, 4096)).astype(np.float32)
+    weight[128:] = 0.0
+    restored = quantize(weight, QuantFormat.INT4).dequantize()
+    assert not restored[128:].any()
+    assert error(restored[:128], weight[:128]) < 0.1
+
+
 def test_the_first_of_two_values_is_the_low_half() -> None:
     tensor = quantize(WEIGHT, QuantFormat.INT4)
     values = tensor.values()
