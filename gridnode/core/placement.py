@@ -21,6 +21,8 @@ _BITS = {
     QuantFormat.INT4_G128: (10.0, 4.8),
     QuantFormat.NF4: (4.5, 4.5),
 }
+# Their matrices, or those of their experts, lie transposed, and stay as they are.
+_UNQUANTIZED = frozenset({"gpt2", "gpt_bigcode", "gpt_oss", "llama4_text"})
 
 
 def block_bytes(facts: ModelFacts, quantization: QuantFormat, *, bytes_per_value: int) -> int:
@@ -29,6 +31,10 @@ def block_bytes(facts: ModelFacts, quantization: QuantFormat, *, bytes_per_value
     Args:
         bytes_per_value: Bytes of one unquantized weight: 4 for float32, 2 for bfloat16.
     """
+    if quantization is QuantFormat.INT4_G128 and facts.hidden_size % 128:
+        quantization = QuantFormat.INT4  # inputs that do not fill its groups come in these
+    if facts.family in _UNQUANTIZED:
+        quantization = QuantFormat.NONE
     bits, other_bits = _BITS.get(quantization, (8.0 * bytes_per_value,) * 2)
     width = (facts.num_heads + 2 * facts.num_kv_heads) * facts.head_dim
     queries_keys_values = min(facts.hidden_size * width, facts.block_params)

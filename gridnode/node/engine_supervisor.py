@@ -354,6 +354,6 @@ def _describe_end(returncode: int | None) -> str:
         return "closed its socket"
     if returncode < 0:
         name = signal.Signals(-returncode).name
-        hint = " (out of memory? try fewer --blocks or --quantize int4)" if name == "SIGKILL" else ""
+        hint = " (out of memory? try fewer --blocks or fewer bits, --quantize)" if name == "SIGKILL" else ""
         return f"was killed by {name}{hint}"
     return f"ended with exit code {returncode}"

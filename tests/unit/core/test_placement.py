@@ -73,6 +73,23 @@ def test_queries_keys_and_values_of_int4_have_8_bits() -> None:
     assert many - few == pytest.approx(4096 * 2 * 24 * 128 * (10.0 - 6.4) / 8 * 1.02, abs=1)
 
 
+def test_matrices_that_do_not_fill_large_groups_are_planned_in_small_ones() -> None:
+    narrow = replace(FACTS, hidden_size=576)
+    large, small = (
+        block_bytes(narrow, quantization, bytes_per_value=4)
+        for quantization in (QuantFormat.INT4_G128, QuantFormat.INT4)
+    )
+    assert large == small
+
+
+def test_families_that_stay_unquantized_are_planned_so() -> None:
+    found, expected = (
+        block_bytes(replace(FACTS, family="gpt_oss"), quantization, bytes_per_value=4)
+        for quantization in (QuantFormat.INT8, QuantFormat.NONE)
+    )
+    assert found == expected
+
+
 def test_kv_cache_is_part_of_the_bill() -> None:
     weights = block_bytes(FACTS, QuantFormat.INT4, bytes_per_value=2)
     assert FACTS.kv_bytes_per_token(1, bytes_per_value=2) == 4096
