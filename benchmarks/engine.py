@@ -2,7 +2,8 @@
 
 Each line is a process of its own with its threads pinned to as many cores: SmolLM2-135M (the demo model)
 and a random Llama in the shape of 1B parameters, whole models with embeddings and head. Medians. The last
-column is the weights' bytes read per second of decoding as a share of what as many threads read of memory here.
+column is the bytes of the blocks' weights, as planned, per second of decoding: as a share of what as many
+threads read of memory here.
 `--llama-cpp PYTHON` measures llama.cpp between them: an interpreter with llama-cpp-python, built for this
 processor.
 """

@@ -18,7 +18,7 @@ def quality(
     ] = 2048,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what int8, int4, int4-g128 and nf4 cost in quality: perplexity and KL divergence against exact weights.
+    """Measure what int8, int4, int4-g128 and nf4 cost in quality: perplexity and KL divergence.
 
     The model reads chapters of "Alice's Adventures in Wonderland", unquantized and then quantized, on this
     computer: it takes the memory of the whole model in float32, and minutes.
