@@ -17,7 +17,7 @@ from gridnode.core.draft_length import MAX_DRAFT_TOKENS, DraftLength
 from gridnode.core.models import QuantFormat
 from gridnode.core.sampling import GREEDY, SamplingParams
 from gridnode.core.spans import Span
-from gridnode.node import opening
+from gridnode.node import lasting_session, opening
 from gridnode.node.drafting import Drafter
 
 pytestmark = pytest.mark.swarm
@@ -60,6 +60,12 @@ class EveryLength:
 
     def note(self, **_: object) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def no_better_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let answers move when they have to, and not because this computer is busy with others."""
+    monkeypatch.setattr(lasting_session, "COMPARE_INTERVAL_S", 3600.0)
 
 
 def draft_from(monkeypatch: pytest.MonkeyPatch, known: Sequence[int]) -> None:

@@ -17,7 +17,14 @@ from nat_lab import Internet, Nat, Site, environment, relay, why_not
 from network_lab import NetworkLab, RunningNode
 from waiting import eventually
 
-pytestmark = [pytest.mark.netlab, pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")]
+from gridnode.net.paths import ROUND_S
+from gridnode.node.path_talk import RETRY_S
+
+pytestmark = [
+    pytest.mark.netlab,
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "-"),
+    pytest.mark.timeout(900),
+]
 
 RELAYS = ("198.51.100.10", "198.51.100.11")
 ASKING = Path(__file__).parents[1] / "asking_node.py"
@@ -219,7 +226,7 @@ def test_over_ipv6_nodes_meet_at_a_relay_and_go_direct(tmp_path: Path) -> None:
             node.wait_listening()
         took_s = eventually(
             lambda: [peer["path"] for node in nodes for peer in node.peers().values()] == ["direct"] * 2,
-            timeout_s=30,
+            timeout_s=ROUND_S + RETRY_S + ROUND_S + 30,
             hint=lambda: "".join(node.log() for node in nodes),
         )
         print(f"direct after {took_s:.1f} s")

@@ -20,7 +20,7 @@ import pytest
 from documented import ROOT, Block, all_blocks
 from waiting import eventually
 
-pytestmark = [pytest.mark.swarm, pytest.mark.netlab, pytest.mark.smollm]
+pytestmark = [pytest.mark.swarm, pytest.mark.netlab, pytest.mark.smollm, pytest.mark.timeout(900)]
 
 PATIENCE_S = 300.0
 # They work until somebody stops them, so that each gets a network where the usual ports are free.

@@ -35,14 +35,14 @@ from gridnode.node.gradients import backward
 from gridnode.node.hidden_session import HiddenSession
 from gridnode.node.node import Node
 
-pytestmark = [pytest.mark.swarm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.swarm, pytest.mark.timeout(900)]
 
 # Over both tests: at least 200.
 KILLS_EACH = 105
 SPANS = [Span(0, 2), Span(0, 2), Span(0, 2), Span(2, 4), Span(2, 4), Span(2, 4)]
 HIDDEN_SIZE = 64
 START_TIMEOUT_S = 240.0
-MAX_LULL_S = 1.0
+MAX_LULL_S = 4.0
 
 
 @dataclass

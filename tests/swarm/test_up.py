@@ -62,10 +62,11 @@ def test_the_end_of_standard_input_stops_it_if_told_so(tmp_path: Path) -> None:
 
 def test_little_is_computed_before_it_says_where_it_is(tmp_path: Path) -> None:
     with up(tmp_path / "node") as (process, told):
-        times = psutil.Process(process.pid).cpu_times()
+        maps = [region.path for region in psutil.Process(process.pid).memory_maps()]
         assert told["api"].startswith("127.0.0.1:")
-    # Not the time on the clock: other tests run on the same cores. Importing torch alone takes longer.
-    assert times.user + times.system < 2.0
+    # Not its time, which other tests and the computer share in: these take seconds to load.
+    assert any("libpython" in path or "python3" in path for path in maps)
+    assert not [path for path in maps if "libtorch" in path or "onnxruntime" in path]
 
 
 def test_two_nodes_see_each_other_in_status(tmp_path: Path) -> None:
