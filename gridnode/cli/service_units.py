@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import gridnode
@@ -17,6 +18,8 @@ from gridnode.errors import BadInput
 from gridnode.paths import write_atomically
 
 _USER_SOURCE = "gridnode-user.service"
+# What `ProtectHome=yes` hides from the units of the computer.
+_HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
 def unit_source(name: str) -> str:
@@ -33,7 +36,19 @@ def unit_text(service: Service, *, user: bool) -> str:
     if user and service is not Service.NODE:
         raise BadInput(f"a {service} runs for the whole computer; leave --user out")
     source = unit_source(_USER_SOURCE if user else f"{service.unit}.service")
-    return re.sub(r"^ExecStart=/usr/bin/gridnode", lambda _: f"ExecStart={_command()}", source, flags=re.M)
+    command = shlex.join(_command())
+    return re.sub(r"^ExecStart=/usr/bin/gridnode", lambda _: f"ExecStart={command}", source, flags=re.M)
+
+
+def first_in_a_home(paths: Iterable[Path]) -> Path | None:
+    """Return the first path in a home, by its name or by where its links lead; None if there is none."""
+    # Some systems keep homes elsewhere, and have a link in their place.
+    homes = {*_HOMES, *(home.resolve() for home in _HOMES)}
+    for path in paths:
+        places = path.absolute(), path.resolve()
+        if any(place.is_relative_to(home) for place in places for home in homes):
+            return path
+    return None
 
 
 def install_unit(service: Service, *, user: bool, start: bool, root: str) -> None:
@@ -43,9 +58,12 @@ def install_unit(service: Service, *, user: bool, start: bool, root: str) -> Non
         root: Directory that stands for `/`; nothing is started then.
 
     Raises:
-        BadInput: there is no systemd, or it refuses, or this needs root.
+        BadInput: there is no systemd, or it refuses, or this needs root, or the service could not see the
+            program.
     """
     path, text = _unit_path(service, user=user, root=root), unit_text(service, user=user)
+    if not user and not root:  # another computer has other homes
+        _refuse_homes(service)
     try:
         write_atomically(path, text.encode())
     except PermissionError as exc:
@@ -92,12 +110,26 @@ def uninstall_unit(service: Service, *, user: bool, root: str) -> None:
     stderr().print(f"removed  {path}", highlight=False)
 
 
-def _command() -> str:
+def _refuse_homes(service: Service) -> None:
+    """Raise `BadInput` if what runs now lies where the unit of the computer sees nothing."""
+    program, *_ = _command()
+    hidden = first_in_a_home([Path(program), Path(sys.executable), Path(gridnode.__file__)])
+    if hidden is None:
+        return
+    alone = ", or give --user" if service is Service.NODE else ""
+    raise BadInput(
+        f"{hidden} lies in a home, where a service of the computer sees nothing: install gridnode outside of "
+        "homes, by the package for Debian or 'sudo pipx install --global gridnode', and run this command of "
+        f"that installation{alone}"
+    )
+
+
+def _command() -> list[str]:
     """Return what starts gridnode from anywhere: its script, or the interpreter that runs now."""
     script = Path(sys.argv[0])
     if script.name == "gridnode" and script.exists():
-        return shlex.quote(str(script.absolute()))
-    return f"{shlex.quote(sys.executable)} -m gridnode"
+        return [str(script.absolute())]
+    return [sys.executable, "-m", "gridnode"]
 
 
 def _unit_path(service: Service, *, user: bool, root: str) -> Path:

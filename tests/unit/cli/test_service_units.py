@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from gridnode.cli.service_units import install_unit, uninstall_unit, unit_text
+from gridnode.cli import service_units
+from gridnode.cli.app import create_app
+from gridnode.cli.service_units import first_in_a_home, install_unit, uninstall_unit, unit_text
 from gridnode.cli.services import Service
 from gridnode.errors import BadInput
 
@@ -53,6 +56,49 @@ def test_a_relay_and_a_monitor_are_installed_beside_the_node(service: Service, t
     assert not unit.exists()
     with pytest.raises(BadInput, match="leave --user out"):
         install_unit(service, user=True, start=True, root=str(tmp_path))
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What would have been written on this computer, where systemd does not run meanwhile."""
+    paths: list[Path] = []
+    monkeypatch.setattr(service_units, "write_atomically", lambda path, _: paths.append(path))
+    monkeypatch.setattr(service_units.shutil, "which", lambda _: None)
+    return paths
+
+
+@pytest.mark.parametrize("service", Service)
+def test_a_program_in_a_home_is_no_service_of_the_computer(
+    service: Service, written: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/home/ada/gridnode/.venv/bin/python")
+    refused = CliRunner().invoke(create_app(), ["service", "install", service])
+    assert (refused.exit_code, written) == (2, [])
+    assert "/home/ada/gridnode/.venv/bin/python lies in a home" in refused.stderr
+    assert "sudo pipx install --global gridnode" in refused.stderr
+    assert ("or give --user" in refused.stderr) == (service is Service.NODE)
+
+
+def test_a_program_in_a_home_is_a_service_of_its_owner(
+    written: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/home/ada/gridnode/.venv/bin/python")
+    with pytest.raises(BadInput, match="systemd does not run on this computer"):
+        install_unit(Service.NODE, user=True, start=True, root="")
+    assert len(written) == 1
+
+
+def test_a_link_from_elsewhere_leads_into_a_home_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_units, "_HOMES", (tmp_path / "home",))
+    (tmp_path / "elsewhere/ada").mkdir(parents=True)
+    link = tmp_path / "gridnode"
+    link.symlink_to(tmp_path / "home/ada/gridnode")
+    assert first_in_a_home([tmp_path / "homely", link]) == link
+    (tmp_path / "home").symlink_to(tmp_path / "elsewhere")
+    assert first_in_a_home([tmp_path / "elsewhere/ada"]) == tmp_path / "elsewhere/ada"
+    assert first_in_a_home([Path("/opt/gridnode/bin/gridnode")]) is None
 
 
 @needs_systemd
