@@ -50,13 +50,18 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Yield a file that takes the place of `path` when it is on the disk; never on an error."""
+    """Yield a file that takes the place of `path` when it is on the disk; never on an error.
+
+    It has the owner of the file whose place it takes, or else of the directory: root may write into what is
+    another user's, such as a service's, who must be able to read it then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: several threads and processes may write the same file at once.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            _give_to_owner(file.fileno(), path)
             os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
@@ -64,3 +69,19 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _give_to_owner(descriptor: int, path: Path) -> None:
+    """Give what root writes in place of `path` to whom that belongs."""
+    if os.geteuid() != 0:
+        return
+    directory = path.parent.stat()
+    if directory.st_mode & stat.S_ISVTX:
+        return  # /tmp: anybody may have put a file there, to be given what takes its place
+    owner = path.lstat() if os.path.lexists(path) else directory
+    mine = os.fstat(descriptor)
+    if (owner.st_uid, owner.st_gid) == (mine.st_uid, mine.st_gid):
+        return
+    # Some file systems, of other computers or without owners, let not even root give files away.
+    with contextlib.suppress(OSError):
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
