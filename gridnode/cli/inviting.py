@@ -22,7 +22,7 @@ from gridnode.cli.showing import print_json, stderr
 from gridnode.config import NodeConfig
 from gridnode.config.layers import to_node_config
 from gridnode.config.sources import read_sources
-from gridnode.config.swarm_file import SwarmFile, find_swarm
+from gridnode.config.swarm_file import KEY_VARIABLE, SwarmFile, find_swarm
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address, parse_address
 from gridnode.core.grants import Use
@@ -93,6 +93,12 @@ def make_invitation(
         BadInput: this node cannot make such an invitation, or what it holds cannot be read or written.
     """
     held = find_swarm(config, environ)
+    if status and status.swarm_is_private and not held.swarm.is_private:
+        raise BadInput(
+            f"the node that runs here is in the private swarm {status.swarm!r}, and its key is not in "
+            f"{config.state_dir}: give --state-dir with the state directory of that node, which is "
+            f"/var/lib/gridnode for the service of the computer, or {KEY_VARIABLE} as that node was given it"
+        )
     if status and not held.swarm.is_private:
         held = replace(held, swarm=SwarmPass(name=status.swarm))  # flags may have named it
     if held.swarm.ticket:

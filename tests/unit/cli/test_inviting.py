@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,13 +174,26 @@ def test_wishes_that_make_no_sense_are_refused(arguments: tuple[str, ...], probl
 
 
 def test_the_node_that_runs_says_its_swarm_and_addresses(state_dir: Path) -> None:
-    from dataclasses import replace
-
     status = replace(STATUS, swarm="lab", addresses=("192.0.2.9:1",))
     config = NodeConfig(state_dir=state_dir)
     swarm, invitation = make_invitation(config, {}, Wish(private=True), status=status, now_s=KEY.made_s)
     assert swarm.name == "lab"
     assert invitation.addresses == (Address("192.0.2.9", 1),)
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_who_lacks_the_key_of_the_node_that_runs_invites_to_no_namesake(
+    private: bool, state_dir: Path, tmp_path: Path
+) -> None:
+    status = replace(STATUS, swarm=MEMBER.name, swarm_is_private=True)
+    wish = Wish(private=private)
+    with pytest.raises(BadInput, match=r"swarm 'grandma', and its key is not in .*: give --state-dir"):
+        make_invitation(NodeConfig(state_dir=state_dir), {}, wish, status=status, now_s=KEY.made_s)
+    assert not (state_dir / "swarm.json").exists()
+    service = NodeConfig(state_dir=tmp_path / "service")
+    SwarmFile(service.state_dir).write(Invitation(swarm=MEMBER))
+    swarm, _ = make_invitation(service, {}, wish, status=status, now_s=KEY.made_s)
+    assert swarm == MEMBER
 
 
 @pytest.mark.parametrize("where", ["variable", "file", "credential"])
