@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import typer
 
-from gridnode.errors import ErrorCode, GridError
+from gridnode.errors import ErrorCode, GridError, PeerRefused
 
 OK = 0
 FAILED = 1
@@ -29,6 +29,7 @@ _EXIT_CODES = {
     ErrorCode.BAD_INPUT: USAGE,
     ErrorCode.NOT_RUNNING: NOT_RUNNING,
     ErrorCode.ENGINE_LOST: NOT_READY,
+    ErrorCode.MODEL_LOADING: NOT_READY,
     ErrorCode.CACHE_FULL: NO_CAPACITY,
     ErrorCode.CONTEXT_FULL: NO_CAPACITY,
     ErrorCode.NO_CAPACITY: NO_CAPACITY,
@@ -51,7 +52,11 @@ class NotReady(GridError):
 
 def exit_code(exc: GridError) -> int:
     """Return the exit code for an error."""
-    return NOT_READY if isinstance(exc, NotReady) else _EXIT_CODES.get(exc.code, FAILED)
+    if isinstance(exc, NotReady):
+        return NOT_READY
+    if isinstance(exc, PeerRefused) and _EXIT_CODES.get(exc.reason) == NO_CAPACITY:
+        return NO_CAPACITY  # it is the same to the caller which node has no room
+    return _EXIT_CODES.get(exc.code, FAILED)
 
 
 @contextlib.contextmanager

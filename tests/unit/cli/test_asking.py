@@ -19,7 +19,7 @@ from gridnode.control.door_server import serve_door
 from gridnode.control.status_schema import NodeStatus
 from gridnode.core.addresses import Address
 from gridnode.core.route_wishes import RouteWishes
-from gridnode.errors import CacheFull, NoRoute, PeerLost
+from gridnode.errors import CacheFull, ErrorCode, ModelLoading, NoRoute, PeerLost, PeerRefused
 
 
 async def start(node_api: Address, *arguments: str | bytes) -> asyncio.subprocess.Process:
@@ -141,6 +141,9 @@ def test_errors_have_their_exit_code_and_keep_what_was_said() -> None:
         "event": "failed",
     }
     assert gridnode(FakeNode(error=CacheFull(900, 100)), "run", "Hello")[0] == 5
+    full = PeerRefused("node bbbbbbbb has no room", reason=ErrorCode.CACHE_FULL)
+    assert gridnode(FakeNode(error=full), "run", "Hello")[0] == 5
+    assert gridnode(FakeNode(error=ModelLoading("soon")), "run", "Hello")[0] == 4
 
 
 def test_what_other_nodes_say_of_an_error_steers_no_terminal() -> None:
