@@ -61,8 +61,8 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)  # as long as it is ours
             _give_to_owner(file.fileno(), path)
-            os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -54,9 +54,9 @@ class BlockCache:
                 for part, array in pack(self._quantize(names)).items():
                     arrays[f"{matrix}.{part}"] = array
             write_arrays(path, arrays)
-            for other in self._directory.glob("*.safetensors"):
-                if not other.name.endswith(f"-v{_LAYOUT}.safetensors"):
-                    other.unlink(missing_ok=True)  # of an older layout: nobody reads it any more
+            for layout in range(1, _LAYOUT):
+                for older in self._directory.glob(f"*-v{layout}.safetensors"):
+                    older.unlink(missing_ok=True)  # nobody reads it any more
         os.utime(self._directory)  # what was used last is removed last
         stored = stored_arrays(path)
         return {

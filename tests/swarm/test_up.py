@@ -60,6 +60,7 @@ def test_the_end_of_standard_input_stops_it_if_told_so(tmp_path: Path) -> None:
         assert process.wait(timeout=20) == 0
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "memory_maps"), reason="this system does not tell")
 def test_little_is_computed_before_it_says_where_it_is(tmp_path: Path) -> None:
     with up(tmp_path / "node") as (process, told):
         maps = [region.path for region in psutil.Process(process.pid).memory_maps()]

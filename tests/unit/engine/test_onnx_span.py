@@ -206,10 +206,11 @@ def test_blocks_of_an_older_layout_are_removed_once_new_ones_are_written(
     spans(tiny_llama, [Span(0, 1)], QuantFormat.INT4)
     [new] = (tmp_path / "cache").rglob("*.safetensors")
     old = new.rename(new.with_name("block-0-int4-v1.safetensors"))
-    other = old.with_name("block-0-int8-v1.safetensors")
+    other, newer = (old.with_name(f"block-0-int8-v{layout}.safetensors") for layout in (1, 99))
     other.touch()
+    newer.touch()
     spans(tiny_llama, [Span(0, 1)], QuantFormat.INT4)
-    assert [*(tmp_path / "cache").rglob("*.safetensors")] == [new]
+    assert {*(tmp_path / "cache").rglob("*.safetensors")} == {new, newer}
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from gridnode.wire.messages import (
     HopTrace,
     OpenSession,
     Output,
+    Refused,
     SessionOpened,
     Step,
     StepKind,
@@ -191,6 +192,19 @@ def test_a_token_id_is_not_negative() -> None:
 
 def test_only_the_last_hop_answers() -> None:
     assert blamed(token, answers_from=FIRST).peer_id == FIRST
+
+
+@pytest.mark.parametrize(
+    ("named", "avoided"),
+    [(None, LAST), (FIRST, FIRST), (PeerId(bytes(32)), LAST)],
+    ids=["nobody", "hop", "stranger"],
+)
+def test_a_hop_may_blame_another_hop_of_the_route_and_nobody_else(
+    named: PeerId | None, avoided: PeerId
+) -> None:
+    """Who is not avoided is asked again: a stranger's name would bring the same route for ever."""
+    refusal = Refused(code=ErrorCode.PROTOCOL, text="no", blamed=named)
+    assert blamed(lambda _: encode_message(refusal)).peer_id == avoided
 
 
 def test_another_message_than_a_result_is_laid_to_its_hop() -> None:
