@@ -155,8 +155,8 @@ def _figures(command: list[str]) -> dict[str, Any]:
 def show(rows: list[Row]) -> None:
     """Print the table."""
     bandwidths = {num_threads: read_bandwidth(num_threads) for num_threads in THREADS}
-    read = ", ".join(f"{num} threads read {each / 1e9:.1f} GB/s" for num, each in bandwidths.items())
-    table = Table(title=f"Whole models, tokens per second; {read}")
+    read = ", ".join(f"{each / 1e9:.1f} ({num})" for num, each in bandwidths.items())
+    table = Table(title=f"Whole models, tokens per second; GB/s that are read, by threads: {read}")
     for column in ("model", "executor", "weights", "threads", "decode", "CPU ms", "prefill 128", "512"):
         table.add_column(column, justify="right")
     for column in ("ms/block", "load s", "MiB", "of read bandwidth"):

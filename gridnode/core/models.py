@@ -17,6 +17,10 @@ DeviceName = Literal["cpu", "cuda", "mps", "xpu"]
 """What a worker computes on."""
 
 
+LARGE_GROUP_SIZE = 128
+"""Weights of one group of int4-g128; matrices whose inputs do not fill such groups have those of int4."""
+
+
 class QuantFormat(StrEnum):
     """How the weights of blocks are stored: int8 and int4 with a scale for each group of 32 values, int4-g128
     with one for 128; nf4, of bitsandbytes, with unequal steps."""

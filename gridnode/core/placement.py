@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gridnode.core.models import ModelFacts, QuantFormat
+from gridnode.core.models import LARGE_GROUP_SIZE, ModelFacts, QuantFormat
 from gridnode.core.spans import Span, coverage
 from gridnode.errors import NoCapacity
 from gridnode.units import format_bytes
@@ -31,8 +31,8 @@ def block_bytes(facts: ModelFacts, quantization: QuantFormat, *, bytes_per_value
     Args:
         bytes_per_value: Bytes of one unquantized weight: 4 for float32, 2 for bfloat16.
     """
-    if quantization is QuantFormat.INT4_G128 and facts.hidden_size % 128:
-        quantization = QuantFormat.INT4  # inputs that do not fill its groups come in these
+    if quantization is QuantFormat.INT4_G128 and facts.hidden_size % LARGE_GROUP_SIZE:
+        quantization = QuantFormat.INT4
     if facts.family in _UNQUANTIZED:
         quantization = QuantFormat.NONE
     bits, other_bits = _BITS.get(quantization, (8.0 * bytes_per_value,) * 2)

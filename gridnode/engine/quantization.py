@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gridnode.core.models import QuantFormat
+from gridnode.core.models import LARGE_GROUP_SIZE, QuantFormat
 from gridnode.engine.executor import Array
 
 _SMALL_GROUP_SIZE = 32
 _BITS_AND_GROUP_SIZE = {
     QuantFormat.INT8: (8, _SMALL_GROUP_SIZE),
     QuantFormat.INT4: (4, _SMALL_GROUP_SIZE),
-    QuantFormat.INT4_G128: (4, 128),
+    QuantFormat.INT4_G128: (4, LARGE_GROUP_SIZE),
 }
 # Shrinking the range clips the outliers and makes the steps finer for all others. The best of these by
 # squared error is kept, for each group; no calibration data is needed.
