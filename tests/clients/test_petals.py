@@ -106,7 +106,8 @@ def test_the_next_inputs_continue_what_was_said(demo_swarm: ServedSwarm, socket:
 @pytest.mark.client("websockets", SOCKET)
 def test_a_session_has_its_length_and_no_more(socket: ClientConnection) -> None:
     say(socket, type="open_inference_session", max_length=24)
-    last = turn(socket, inputs=TURN, do_sample=1, temperature=0.6, top_p=0.9, stop_sequence="~~~~")[-1]
+    # Greedy: a sampled answer may end before.
+    last = turn(socket, inputs=TURN, stop_sequence="~~~~")[-1]
     assert last["ok"] is False
     assert last["traceback"].startswith("Maximum length exceeded: 25 tokens")
 
